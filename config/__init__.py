@@ -1,0 +1,1 @@
+"""Every knob and every service's configuration, and the only reader of the environment."""

@@ -1,0 +1,296 @@
+"""Every knob of Warmline, in frozen sections; the only reader of the environment.
+
+A variable's name is WARMLINE_, the section's name where it has one, and the field's name, in capitals:
+`settings.redis.url` is WARMLINE_REDIS_URL. `config/example.env` lists them all.
+
+Sources, strongest first: the environment, `.env` in the working directory, and the file that a running
+one-machine stack leaves for its clients (`stack.env` in WARMLINE_STACK_DATA_DIR).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+from dotenv import dotenv_values
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "WARMLINE_"
+STACK_ENV_FILE = "stack.env"
+
+_S = TypeVar("_S", bound="Section")
+
+
+class SettingsError(Exception):
+    """A variable is unknown or its value is not usable; the message names the variable."""
+
+
+class Section(BaseSettings):
+    """Part of the settings; its variables share a prefix."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix=PREFIX)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _split_lists(cls, value: object, info: ValidationInfo) -> object:
+        """A tuple is written as a comma-separated list; an empty string is the empty list."""
+        field = cls.model_fields[str(info.field_name)]
+        if NoDecode in field.metadata and isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @classmethod
+    def variables(cls) -> dict[str, str]:
+        """The section's variables: name in the environment -> field."""
+        prefix = str(cls.model_config.get("env_prefix"))
+        return {f"{prefix}{name}".upper(): name for name in cls.model_fields}
+
+
+class EmotionSettings(Section):
+    """Which model scores, by which engine, where."""
+
+    model: str = Field("mini", description="a name (mini, base, large), a hub id, or a FunASR model directory")
+    models_dir: Path = Field(Path("~/.cache/warmline"), description="where pulled and converted models are kept")
+    engine: Literal["auto", "torch", "funasr"] = Field("auto", description="what runs the model")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the engine")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto, cpu, cuda or cuda:N; absent is an error",
+    )
+    threads: int = Field(0, ge=0, description="threads per child; 0 divides the cores among the children")
+
+
+class AudioSettings(Section):
+    """What is accepted as a call, and how it is cut into windows."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}AUDIO_")
+
+    max_seconds: float = Field(6 * 3600.0, gt=0, description="longest call in seconds")
+    max_channels: int = Field(16, ge=1, description="most channels in one call")
+    window_seconds: float = Field(5.0, ge=0.5, le=30.0, description="longest window, in seconds")
+    speech_threshold: float = Field(0.5, gt=0, lt=1, description="speech probability that opens a segment")
+    utterance_max_seconds: float = Field(
+        120.0, gt=0, description="longest channel scored as one window (granularity=utterance)"
+    )
+
+
+class RedisSettings(Section):
+    """The ledger and the broker."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}REDIS_")
+
+    url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// with password and database"
+    )
+    timeout_seconds: float = Field(5.0, gt=0, description="longest wait for a connection or an answer")
+
+
+class S3Settings(Section):
+    """The object store: where calls are read and reports are written."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}S3_")
+
+    endpoint_url: str = Field("", description="an S3-compatible store's address; empty for AWS")
+    region: str = Field("us-east-1", description="region of the buckets")
+    access_key: SecretStr = Field(SecretStr(""), description="empty: boto3's own credential chain")
+    secret_key: SecretStr = Field(SecretStr(""), description="empty: boto3's own credential chain")
+    source_buckets: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("calls",), description="buckets that jobs may read, comma-separated"
+    )
+    results_bucket: str = Field("reports", description="bucket that reports are written to")
+    results_prefix: str = Field("", description="put before every report's key")
+    max_object_bytes: int = Field(2 * 1024**3, gt=0, description="largest object fetched, in bytes")
+    timeout_seconds: float = Field(30.0, gt=0, description="longest wait for a connection or a read")
+
+
+class JobsSettings(Section):
+    """Rules of the queue."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}JOBS_")
+
+    max_attempts: int = Field(3, ge=1, description="attempts before a job is given up")
+    retry_seconds: float = Field(2.0, gt=0, description="wait before the first retry; doubles each time")
+    visibility_timeout_seconds: int = Field(
+        3600, ge=10, description="a job unacknowledged this long is delivered again"
+    )
+    retention_seconds: int = Field(
+        7 * 86400, ge=60, description="how long finished jobs and their reports stay in Redis"
+    )
+    max_batch: int = Field(10_000, ge=1, description="most jobs in one batch")
+
+
+class WorkerSettings(Section):
+    """One worker: a parent and its warm children."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}WORKER_")
+
+    children: int = Field(0, ge=0, description="warm children; 0: one per GPU, else one per two cores")
+    lanes: Annotated[tuple[Literal["live", "bulk"], ...], NoDecode] = Field(
+        ("live", "bulk"), description="lanes this worker takes jobs from, comma-separated"
+    )
+    load_timeout_seconds: float = Field(600.0, gt=0, description="longest time a child may take to get warm")
+    heartbeat_seconds: float = Field(5.0, gt=0, description="how often readiness is written to Redis")
+    scratch_dir: Path = Field(Path("/tmp/warmline"), description="where calls lie while they are analysed")  # noqa: S108
+
+
+class ApiSettings(Section):
+    """The HTTP service."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}API_")
+
+    host: str = Field("127.0.0.1", description="address to bind; beyond loopback only with keys")
+    port: int = Field(8000, ge=1, le=65535, description="port to bind")
+    keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="accepted API keys (Authorization: Bearer), comma-separated"
+    )
+    url: str = Field("", description="where clients reach the API; empty: built from host and port")
+    max_body_bytes: int = Field(4 * 1024**2, gt=0, description="largest request body, in bytes")
+
+    @property
+    def base_url(self) -> str:
+        """The address that clients use, without a trailing slash."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.url.rstrip("/") or f"http://{host}:{self.port}"
+
+
+class FlowerSettings(Section):
+    """Flower, which watches the workers."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}FLOWER_")
+
+    host: str = Field("127.0.0.1", description="address to bind")
+    port: int = Field(5555, ge=1, le=65535, description="port to bind")
+    user: str = Field("warmline", description="user name for basic auth")
+    password: SecretStr = Field(SecretStr(""), description="password for basic auth; Flower needs one to start")
+
+
+class StackSettings(Section):
+    """The one-machine stack (`warmline up`)."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}STACK_")
+
+    data_dir: Path = Field(Path(".warmline"), description="where the stack keeps its data, logs and passwords")
+    valkey_port: int = Field(6379, ge=1, le=65535, description="embedded Valkey; the next free one if taken")
+    s3_port: int = Field(8333, ge=1, le=65535, description="embedded S3; the next free one if taken")
+    embed_redis: bool = Field(True, description="false: use WARMLINE_REDIS_URL as it is")
+    embed_s3: bool = Field(True, description="false: use the WARMLINE_S3_ settings as they are")
+    start_timeout_seconds: float = Field(300.0, gt=0, description="longest time a part may take to answer")
+    max_deaths: int = Field(5, ge=1, description="deaths of one part within ten minutes before all is stopped")
+
+
+class LogSettings(Section):
+    """One log shape for all processes."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}LOG_")
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="lowest level shown")
+    format: Literal["json", "console"] = Field("json", description="json for machines, console for people")
+
+
+class GeneralSettings(Section):
+    """What belongs to no single part."""
+
+    results: Literal["redis", "s3", "both"] = Field("both", description="where reports are put")
+
+
+class Settings(BaseModel):
+    """All sections. Build it with `load_settings`; in tests, with values: `Settings(audio=AudioSettings(...))`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    general: GeneralSettings = Field(default_factory=GeneralSettings)
+    emotion: EmotionSettings = Field(default_factory=EmotionSettings)
+    audio: AudioSettings = Field(default_factory=AudioSettings)
+    redis: RedisSettings = Field(default_factory=RedisSettings)
+    s3: S3Settings = Field(default_factory=S3Settings)
+    jobs: JobsSettings = Field(default_factory=JobsSettings)
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    api: ApiSettings = Field(default_factory=ApiSettings)
+    flower: FlowerSettings = Field(default_factory=FlowerSettings)
+    stack: StackSettings = Field(default_factory=StackSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+
+    @model_validator(mode="after")
+    def _reports_stay_out_of_the_sources(self) -> Self:
+        # A report written under a source bucket would be taken for a call by the next prefix submission.
+        if self.s3.results_bucket in self.s3.source_buckets and not self.s3.results_prefix:
+            raise ValueError(
+                "WARMLINE_S3_RESULTS_BUCKET is one of WARMLINE_S3_SOURCE_BUCKETS: "
+                "choose another bucket, or set WARMLINE_S3_RESULTS_PREFIX"
+            )
+        return self
+
+    SECTIONS: ClassVar[tuple[str, ...]] = (
+        "general", "emotion", "audio", "redis", "s3", "jobs", "worker", "api", "flower", "stack", "log",
+    )  # fmt: skip
+
+
+def section_classes() -> dict[str, type[Section]]:
+    """The sections by their name in `Settings`."""
+    return {name: Settings.model_fields[name].annotation for name in Settings.SECTIONS}  # type: ignore[misc]
+
+
+def known_variables() -> dict[str, tuple[str, str]]:
+    """Every variable: name in the environment -> (section, field)."""
+    return {
+        variable: (section, field)
+        for section, cls in section_classes().items()
+        for variable, field in cls.variables().items()
+    }
+
+
+def load_settings(*, dotenv: Path = Path(".env"), **overrides: str) -> Settings:
+    """Reads the settings from the environment, `.env` and a running stack's file.
+
+    `overrides` are variables that win over every source (`WARMLINE_MODEL="mini"`): what a command line said.
+    Raises SettingsError, which names the variable, for an unknown one or a bad value.
+    """
+    given = {name for name in (*os.environ, *dotenv_values(dotenv), *overrides) if name.startswith(PREFIX)}
+    _reject_unknown(given)
+    stack = _build_section(StackSettings, (dotenv,), overrides)
+    files = (stack.data_dir / STACK_ENV_FILE, dotenv)  # the later one wins
+    sections = {name: _build_section(cls, files, overrides) for name, cls in section_classes().items()}
+    try:
+        return Settings.model_validate(sections)
+    except ValidationError as error:
+        raise SettingsError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+
+
+def _reject_unknown(names: set[str]) -> None:
+    known = known_variables()
+    for name in sorted(names - known.keys()):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise SettingsError(f"{name} is not a setting of Warmline{hint} (config/example.env lists them all)")
+
+
+def _build_section(cls: type[_S], files: tuple[Path, ...], overrides: dict[str, str]) -> _S:
+    fields: dict[str, Any] = {
+        field: overrides[name] for name, field in cls.variables().items() if name in overrides
+    }
+    try:
+        return cls(_env_file=files, **fields)
+    except ValidationError as error:
+        raise SettingsError(_describe(error, cls)) from None
+
+
+def _describe(error: ValidationError, cls: type[Section]) -> str:
+    """One sentence for each bad value, by variable name, without the value itself: it may be a secret."""
+    names = {field: variable for variable, field in cls.variables().items()}
+    return "; ".join(
+        f"{names.get(str(problem['loc'][0]), str(problem['loc']))} has a bad value: {problem['msg']}"
+        for problem in error.errors(include_input=False, include_url=False)
+    )

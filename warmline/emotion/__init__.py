@@ -1,0 +1,1 @@
+"""The model: architecture, checkpoint, engines, device and thread plan."""

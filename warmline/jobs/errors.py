@@ -1,0 +1,195 @@
+"""The error tree. Its root decides what happens to a job: the retry policy is one `isinstance`.
+
+WarmlineError
+├── TransientError            tried again, with back-off
+│   ├── StoreUnavailable      the object store did not answer, throttled, or cut the connection
+│   ├── LedgerUnavailable     Redis did not answer
+│   ├── OutOfMemory           the device had no memory for this window
+│   └── WorkerLost            the process that ran the job died
+└── PermanentError            fails at once, with a sentence that says what to do
+    ├── ObjectNotFound, ObjectForbidden, ObjectChanged, ObjectTooLarge
+    ├── BucketNotAllowed
+    ├── NotAudio, EmptyAudio, BrokenAudio, AudioTooLong, TooManyChannels
+    ├── InvalidRequest
+    ├── JobNotFound, BatchNotFound, ReportNotReady
+    ├── ModelUnusable, DeviceUnavailable
+    └── InternalError         a bug of ours: the log has the traceback, the user has this sentence
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class WarmlineError(Exception):
+    """Something Warmline can name. `code` is stable; the message is one sentence for a person."""
+
+    code: ClassVar[str] = "error"
+    title: ClassVar[str] = "Something went wrong"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or self.title).strip().splitlines()[0])
+
+    @property
+    def message(self) -> str:
+        """The sentence."""
+        return str(self.args[0])
+
+
+class TransientError(WarmlineError):
+    """A fault that may pass; the job is tried again."""
+
+    code = "transient"
+
+
+class PermanentError(WarmlineError):
+    """A fault that trying again cannot mend."""
+
+    code = "permanent"
+
+
+class StoreUnavailable(TransientError):
+    """The object store does not answer; check WARMLINE_S3_ENDPOINT_URL and the network."""
+
+    code = "store_unavailable"
+    title = "The object store does not answer"
+
+
+class LedgerUnavailable(TransientError):
+    """Redis does not answer; check WARMLINE_REDIS_URL and the network."""
+
+    code = "ledger_unavailable"
+    title = "Redis does not answer"
+
+
+class OutOfMemory(TransientError):
+    """The device ran out of memory; use fewer children or a shorter window."""
+
+    code = "out_of_memory"
+    title = "Out of memory"
+
+
+class WorkerLost(TransientError):
+    """The worker process died while it ran this job, more often than is allowed."""
+
+    code = "worker_lost"
+    title = "The worker process died"
+
+
+class ObjectNotFound(PermanentError):
+    """There is no such object; check bucket, key and version."""
+
+    code = "object_not_found"
+    title = "No such object"
+
+
+class ObjectForbidden(PermanentError):
+    """The object store refuses access; check the S3 credentials and the bucket's policy."""
+
+    code = "object_forbidden"
+    title = "Access refused"
+
+
+class ObjectChanged(PermanentError):
+    """The object was replaced while the job ran; submit it again to score the new one."""
+
+    code = "object_changed"
+    title = "The object changed"
+
+
+class ObjectTooLarge(PermanentError):
+    """The object is larger than WARMLINE_S3_MAX_OBJECT_BYTES."""
+
+    code = "object_too_large"
+    title = "The object is too large"
+
+
+class BucketNotAllowed(PermanentError):
+    """The bucket is not on the allow-list WARMLINE_S3_SOURCE_BUCKETS."""
+
+    code = "bucket_not_allowed"
+    title = "Bucket not allowed"
+
+
+class NotAudio(PermanentError):
+    """The content is not audio that Warmline can read; check that the file plays elsewhere."""
+
+    code = "not_audio"
+    title = "Not audio"
+
+
+class EmptyAudio(PermanentError):
+    """The file holds no audio samples; check the recorder that wrote it."""
+
+    code = "empty_audio"
+    title = "No audio samples"
+
+
+class BrokenAudio(PermanentError):
+    """The audio holds samples that are not numbers; export the recording again."""
+
+    code = "broken_audio"
+    title = "Broken audio"
+
+
+class AudioTooLong(PermanentError):
+    """The call is longer than WARMLINE_AUDIO_MAX_SECONDS; split it or raise the limit."""
+
+    code = "audio_too_long"
+    title = "The call is too long"
+
+
+class TooManyChannels(PermanentError):
+    """The call has more channels than WARMLINE_AUDIO_MAX_CHANNELS; split it or raise the limit."""
+
+    code = "too_many_channels"
+    title = "Too many channels"
+
+
+class InvalidRequest(PermanentError):
+    """The request is not valid."""
+
+    code = "invalid_request"
+    title = "Invalid request"
+
+
+class JobNotFound(PermanentError):
+    """There is no job with this id; finished jobs are kept for WARMLINE_JOBS_RETENTION_SECONDS."""
+
+    code = "job_not_found"
+    title = "No such job"
+
+
+class BatchNotFound(PermanentError):
+    """There is no batch with this id; finished batches are kept for WARMLINE_JOBS_RETENTION_SECONDS."""
+
+    code = "batch_not_found"
+    title = "No such batch"
+
+
+class ReportNotReady(PermanentError):
+    """The job has no report yet; ask again when its status is succeeded."""
+
+    code = "report_not_ready"
+    title = "No report yet"
+
+
+class ModelUnusable(PermanentError):
+    """The model directory cannot be used."""
+
+    code = "model_unusable"
+    title = "Unusable model"
+
+
+class DeviceUnavailable(PermanentError):
+    """The device that was asked for is not there."""
+
+    code = "device_unavailable"
+    title = "No such device"
+
+
+class InternalError(PermanentError):
+    """Warmline failed in a way it did not foresee; the worker's log has the details under this job's id."""
+
+    code = "internal_error"
+    title = "Internal error"

@@ -1,0 +1,181 @@
+"""What was asked and how far it got: the records that API, ledger, messages and workers share.
+
+All are frozen and reject unknown fields. The wire form is JSON: `model_dump_json` and `model_validate_json`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+
+def _printable_key(key: str) -> str:
+    if len(key.encode()) > 1024:
+        raise ValueError("an S3 key has at most 1,024 bytes in UTF-8")
+    if "\x00" in key:
+        raise ValueError("an S3 key holds no NUL")
+    return key
+
+
+BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]$")]
+ObjectKey = Annotated[str, StringConstraints(min_length=1), AfterValidator(_printable_key)]
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=1024)],
+    ],
+    Field(max_length=32),
+]
+Lane = Literal["live", "bulk"]
+
+
+class Record(BaseModel):
+    """Base of all records."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(Record):
+    """The call: one object in S3."""
+
+    bucket: BucketName
+    key: ObjectKey
+    version_id: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+
+    @property
+    def uri(self) -> str:
+        """s3://bucket/key, for people."""
+        return f"s3://{self.bucket}/{self.key}"
+
+
+class Options(Record):
+    """What decides a report besides the call itself; part of the report's key."""
+
+    granularity: Literal["segment", "utterance"] = Field(
+        "segment",
+        description="segment: windows within stretches of speech; utterance: a whole channel at once",
+    )
+    roles: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")], ...], Field(max_length=16)
+    ] = Field((), description="the channels' roles in order, e.g. agent, customer")
+
+
+class JobStatus(StrEnum):
+    """Where a job is."""
+
+    QUEUED = "queued"  # in the ledger, waiting for a warm child
+    RUNNING = "running"  # a child works on it
+    SUCCEEDED = "succeeded"  # its report is published
+    FAILED = "failed"  # given up; `failure` says why
+
+    @property
+    def finished(self) -> bool:
+        """True once the job can no longer change."""
+        return self in {JobStatus.SUCCEEDED, JobStatus.FAILED}
+
+
+class Job(Record):
+    """What was asked. Never changes after it was accepted; this is also the message on the queue."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+    source: Source
+    options: Options = Options()
+    metadata: Metadata = Field(default_factory=dict)
+    lane: Lane = "live"
+    batch_id: str | None = None
+    created_at: datetime
+
+
+class Failure(Record):
+    """Why a job was given up."""
+
+    code: str
+    message: str
+
+
+class Progress(Record):
+    """How far a running job is. `windows_total` is 0 until the audio has been read to its end."""
+
+    stage: Literal["fetch", "score", "store"]
+    windows_done: int = 0
+    windows_total: int = 0
+
+
+class ReportLocation(Record):
+    """Where a report lies: in Redis, in S3, or both."""
+
+    in_redis: bool = False
+    bucket: str | None = None
+    key: str | None = None
+
+    @property
+    def uri(self) -> str | None:
+        """s3://bucket/key, or None where the report is only in Redis."""
+        return f"s3://{self.bucket}/{self.key}" if self.bucket else None
+
+
+class JobState(Record):
+    """How far a job got: what the ledger knows of it."""
+
+    job: Job
+    status: JobStatus
+    attempt: int = 0
+    worker: str | None = None
+    progress: Progress | None = None
+    queued_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    failure: Failure | None = None
+    report: ReportLocation | None = None
+
+
+class BatchState(Record):
+    """How far a batch got. The counts add up to `total`."""
+
+    id: str
+    created_at: datetime
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    finished_at: datetime | None = None
+
+    @property
+    def finished(self) -> bool:
+        """True once every job has ended."""
+        return self.succeeded + self.failed >= self.total
+
+
+class ChildState(Record):
+    """One warm child, as its worker announces it."""
+
+    pid: int
+    model: str
+    mini: bool
+    engine: str
+    device: str
+    precision: str
+    threads: int
+    load_seconds: float
+    warm_since: datetime
+
+
+class WorkerState(Record):
+    """One worker, as its heartbeat in Redis says. Absent from Redis means not alive."""
+
+    name: str
+    host: str
+    pid: int
+    lanes: tuple[Lane, ...]
+    children: int = Field(description="children it should have")
+    warm: tuple[ChildState, ...] = Field((), description="children that can take a job now")
+    seen_at: datetime
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Self:
+        """From the heartbeat key's JSON."""
+        return cls.model_validate_json(text)

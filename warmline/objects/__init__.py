@@ -1,0 +1,1 @@
+"""S3: the only place that speaks to an object store."""
