@@ -1,0 +1,69 @@
+# The only commands to remember. Everything is installed into .venv, pinned by constraints.txt.
+#
+#   make demo    a minute's tour: real servers, the sample calls, a table of their emotions
+#   make serve   the one-machine stack until Ctrl-C
+#   make test    the whole test suite
+#   make check   ruff, format, mypy --strict, import-linter
+#   make model   fetch and convert Emotion2Vec+ Large
+#
+# TORCH chooses torch's build, e.g. make demo TORCH="torch==2.13.0+cpu" (README, "CPU or CUDA").
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check format model samples constraints clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# Installed anew when the pins, the dependencies or the choice of torch change.
+INSTALLED := $(VENV)/.installed
+$(INSTALLED): pyproject.toml constraints.txt deploy/make_venv.py
+	@$(PYTHON) deploy/make_venv.py $(VENV) "$(PIP_INDEX_URL)"
+	@echo "installing $(TORCH) and Warmline's dependencies into $(VENV) (a few minutes, once)"
+	@# torch first and alone: its build is the user's choice, and nothing after it may change it.
+	@$(PIP) "$(TORCH)"
+	@$(PIP) --editable ".[api,worker,local]"
+	@touch $@
+
+INSTALLED_DEV := $(VENV)/.installed-dev
+$(INSTALLED_DEV): $(INSTALLED)
+	@$(PIP) --editable ".[api,worker,local,dev]"
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/warmline demo
+
+serve: $(INSTALLED)
+	@$(BIN)/warmline up
+
+test: $(INSTALLED_DEV)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED_DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED_DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+model: $(INSTALLED)
+	@$(BIN)/warmline model pull large
+
+samples: $(INSTALLED)
+	$(BIN)/python samples/make_samples.py
+
+constraints: $(INSTALLED_DEV)
+	@$(BIN)/python -m pip freeze --exclude-editable | grep -v '^torch==' > .constraints.new
+	@(sed -n '/^#/p' constraints.txt; cat .constraints.new) > .constraints.merged
+	@mv .constraints.merged constraints.txt && rm .constraints.new
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
