@@ -1,0 +1,101 @@
+"""The command line's side of the HTTP API: settings in, records out, problems as errors."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from config.settings import ApiSettings
+from warmline.calls.report import Report
+from warmline.jobs.errors import TransientError, WarmlineError
+from warmline.jobs.records import BatchState, JobState
+
+
+class ApiUnavailable(TransientError):
+    """The API does not answer; start the stack with `warmline up`, or set WARMLINE_API_URL."""
+
+    code = "api_unavailable"
+    title = "The API does not answer"
+
+
+class ApiProblem(WarmlineError):
+    """The API refused the request; carries the problem's code and sentence."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code  # type: ignore[misc]  # the code of the problem, not of this class
+
+
+class ApiClient:
+    """A connection to the API. Raises ApiUnavailable or ApiProblem."""
+
+    def __init__(self, settings: ApiSettings, *, timeout_seconds: float = 120.0) -> None:
+        keys = settings.keys
+        headers = {"Authorization": f"Bearer {keys[0].get_secret_value()}"} if keys else {}
+        self.base_url = settings.base_url
+        # trust_env off: a proxy of the company must not see calls to a loopback address.
+        self._client = httpx.Client(
+            base_url=self.base_url, headers=headers, timeout=timeout_seconds, trust_env=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def submit_job(self, body: dict[str, Any]) -> str:
+        """Submits one job; returns its id."""
+        return str(self._call("POST", "/v1/jobs", json=body)["id"])
+
+    def submit_batch(self, body: dict[str, Any]) -> str:
+        """Submits many jobs as one; returns the batch's id."""
+        return str(self._call("POST", "/v1/batches", json=body)["id"])
+
+    def job(self, job_id: str) -> JobState:
+        """How far a job is."""
+        return JobState.model_validate(self._call("GET", f"/v1/jobs/{job_id}"), extra="ignore")
+
+    def jobs(self, **params: str | int) -> list[JobState]:
+        """The newest jobs; `params` are status and limit."""
+        rows = self._call("GET", "/v1/jobs", params=params)["jobs"]
+        return [JobState.model_validate(row, extra="ignore") for row in rows]
+
+    def batch(self, batch_id: str) -> BatchState:
+        """How far a batch is."""
+        return BatchState.model_validate(self._call("GET", f"/v1/batches/{batch_id}"), extra="ignore")
+
+    def batch_jobs(self, batch_id: str, **params: str | int) -> list[JobState]:
+        """The jobs of a batch."""
+        rows = self._call("GET", f"/v1/batches/{batch_id}/jobs", params=params)["jobs"]
+        return [JobState.model_validate(row, extra="ignore") for row in rows]
+
+    def batches(self, **params: str | int) -> list[BatchState]:
+        """The newest batches; `params` is limit."""
+        rows = self._call("GET", "/v1/batches", params=params)["batches"]
+        return [BatchState.model_validate(row, extra="ignore") for row in rows]
+
+    def report(self, job_id: str) -> Report:
+        """A finished job's report."""
+        return Report.model_validate(self._call("GET", f"/v1/jobs/{job_id}/report"))
+
+    def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        try:
+            answer = self._client.request(method, path, **request)
+        except httpx.HTTPError:
+            raise ApiUnavailable(
+                f"the API at {self.base_url} does not answer: start the stack with `warmline up`, "
+                "or set WARMLINE_API_URL"
+            ) from None
+        if answer.is_success:
+            return dict(answer.json())
+        try:
+            problem = answer.json()
+            raise ApiProblem(str(problem["code"]), str(problem["detail"]))
+        except (ValueError, KeyError, TypeError):
+            message = f"the API at {self.base_url} answered {answer.status_code}: is it Warmline's?"
+            raise ApiProblem("unexpected_answer", message) from None

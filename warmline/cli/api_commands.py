@@ -1,0 +1,218 @@
+"""Commands that speak to the API: submit, watch, jobs, batches, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from config.settings import Settings, load_settings
+from warmline.cli import consoles, tables
+from warmline.cli.api_client import ApiClient
+from warmline.jobs.errors import InvalidRequest, JobNotFound
+from warmline.jobs.records import BatchState, JobState, JobStatus
+
+POLL_SECONDS = 0.3
+STYLES = {"queued": "dim", "running": "cyan", "succeeded": "green", "failed": "red"}
+
+
+def submit(
+    calls: Annotated[
+        list[str],
+        typer.Argument(help="s3://bucket/key, s3://bucket/prefix/ (all under it), or files to upload first."),
+    ],
+    lane: Annotated[str, typer.Option(help="live (soon) or bulk (in turn).")] = "bulk",
+    granularity: Annotated[str, typer.Option(help="segment or utterance.")] = "segment",
+    roles: Annotated[str, typer.Option(help="The channels' roles in order, e.g. agent,customer.")] = "",
+    metadata: Annotated[
+        list[str] | None, typer.Option(help="name=value, kept with the report; may be repeated.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--watch", help="Wait for the reports and show them.")] = False,
+) -> None:
+    """Submits calls as one batch; prints the batch's id."""
+    settings = load_settings()
+    body: dict[str, Any] = {
+        "options": {"granularity": granularity, "roles": _split(roles)},
+        "metadata": dict(_pair(text) for text in metadata or ()),
+        "lane": lane,
+    }
+    prefixes = [call for call in calls if call.startswith("s3://") and call.endswith("/")]
+    if prefixes and len(calls) > 1:
+        raise InvalidRequest("a prefix is a batch of its own: submit it alone")
+    if prefixes:
+        bucket, prefix = _bucket_and_key(prefixes[0])
+        body |= {"bucket": bucket, "prefix": prefix}
+    else:
+        body["jobs"] = [{"source": source} for source in _sources(calls, settings)]
+    with ApiClient(settings.api) as api:
+        batch_id = api.submit_batch(body)
+        consoles.results().print(batch_id)
+        if wait:
+            _show_batch(api, follow_batch(api, batch_id))
+
+
+def watch(
+    id: Annotated[str, typer.Argument(help="A batch's or a job's id.")],  # noqa: A002 - the name users see
+) -> None:
+    """Waits for a batch or a job with a progress bar; exit code 0 only when all of it succeeded."""
+    with ApiClient(load_settings().api) as api:
+        try:
+            _show_job(api, follow_job(api, api.job(id)))
+        except Exception as error:
+            if getattr(error, "code", "") != JobNotFound.code:
+                raise
+            _show_batch(api, follow_batch(api, id))
+
+
+def jobs(
+    status: Annotated[str, typer.Option(help="queued, running, succeeded or failed.")] = "",
+    batch: Annotated[str, typer.Option(help="Only the jobs of this batch.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+) -> None:
+    """Lists jobs, newest first."""
+    params: dict[str, str | int] = {"limit": limit} | ({"status": status} if status else {})
+    with ApiClient(load_settings().api) as api:
+        rows = api.batch_jobs(batch, **params) if batch else api.jobs(**params)
+    table = _table("id", "status", "lane", "call", "submitted", "note")
+    for row in rows:
+        table.add_row(
+            row.job.id,
+            f"[{STYLES[row.status]}]{row.status}[/]",
+            row.job.lane,
+            row.job.source.uri,
+            f"{row.queued_at.astimezone():%Y-%m-%d %H:%M:%S}",
+            _note(row),
+        )
+    consoles.results().print(table)
+
+
+def batches(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+) -> None:
+    """Lists batches, newest first."""
+    with ApiClient(load_settings().api) as api:
+        rows = api.batches(limit=limit)
+    table = _table("id", "submitted", "total", "queued", "running", "succeeded", "failed")
+    for row in rows:
+        counts = (row.total, row.queued, row.running, row.succeeded, row.failed)
+        table.add_row(row.id, f"{row.created_at.astimezone():%Y-%m-%d %H:%M:%S}", *map(str, counts))
+    consoles.results().print(table)
+
+
+def report(
+    job_id: Annotated[str, typer.Argument(help="A finished job's id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The report itself, on one line.")] = False,
+) -> None:
+    """Shows a finished job's report."""
+    with ApiClient(load_settings().api) as api:
+        found = api.report(job_id)
+    if as_json:
+        print(found.model_dump_json())
+    else:
+        tables.print_report(consoles.results(), found)
+
+
+def follow_batch(api: ApiClient, batch_id: str) -> BatchState:
+    """Shows a progress bar until every job of the batch has ended."""
+    state = api.batch(batch_id)
+    with consoles.progress_bar(consoles.notes()) as bar:
+        task = bar.add_task("calls", total=state.total)
+        while not state.finished:
+            bar.update(task, completed=state.succeeded + state.failed)
+            time.sleep(POLL_SECONDS)
+            state = api.batch(batch_id)
+        bar.update(task, completed=state.total)
+    return state
+
+
+def follow_job(api: ApiClient, state: JobState) -> JobState:
+    """Shows a progress bar of the job's windows until it has ended."""
+    with consoles.progress_bar(consoles.notes()) as bar:
+        task = bar.add_task(state.status, total=None)
+        while not state.status.finished:
+            if state.progress:
+                windows = state.progress
+                bar.update(
+                    task,
+                    description=f"{state.status} ({windows.stage})",
+                    completed=windows.windows_done,
+                    total=windows.windows_total or None,
+                )
+            time.sleep(POLL_SECONDS)
+            state = api.job(state.job.id)
+        bar.update(task, description=state.status)
+    return state
+
+
+def _show_job(api: ApiClient, state: JobState) -> None:
+    if state.status is not JobStatus.SUCCEEDED:
+        consoles.notes().print(f"[red]{state.job.source.uri}: {_note(state)}[/]", soft_wrap=True)
+        raise typer.Exit(1)
+    tables.print_report(consoles.results(), api.report(state.job.id))
+
+
+def _show_batch(api: ApiClient, state: BatchState) -> None:
+    out = consoles.notes()
+    out.print(f"{state.succeeded} of {state.total} succeeded, {state.failed} failed")
+    if state.failed:
+        for row in api.batch_jobs(state.id, status="failed", limit=20):
+            out.print(f"[red]{row.job.source.uri}: {_note(row)}[/]", soft_wrap=True)
+        raise typer.Exit(1)
+
+
+def _note(state: JobState) -> str:
+    if state.failure:
+        return f"{state.failure.message} [{state.failure.code}]"
+    if state.report:
+        return state.report.uri or "report in Redis"
+    return state.progress.stage if state.progress else ""
+
+
+def _sources(calls: Iterable[str], settings: Settings) -> list[dict[str, str]]:
+    """Where each call lies in S3; local files are uploaded to the first source bucket."""
+    from warmline.objects.store import ObjectStore  # boto3 takes 0.3 s to import
+
+    sources = []
+    store: ObjectStore | None = None
+    for call in calls:
+        if call.startswith("s3://"):
+            bucket, key = _bucket_and_key(call)
+        else:
+            path = Path(call)
+            if not path.is_file():
+                raise InvalidRequest(f"{call} is neither a file nor s3://bucket/key")
+            store = store or ObjectStore(settings.s3)
+            bucket, key = settings.s3.source_buckets[0], f"uploads/{path.name}"
+            store.put_call(bucket, key, path)
+        sources.append({"bucket": bucket, "key": key})
+    return sources
+
+
+def _bucket_and_key(uri: str) -> tuple[str, str]:
+    """s3://bucket/key in two. The key is taken as it is written: S3 keys may hold %, ? and #."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise InvalidRequest(f"{uri} is not s3://bucket/key")
+    return bucket, key
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InvalidRequest(f"metadata is written name=value, and {text!r} is not")
+    return name, value
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table

@@ -1,0 +1,63 @@
+"""Where the command writes: results to stdout, everything else (progress, notes, errors) to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+def results() -> Console:
+    """For what was asked for."""
+    return Console(soft_wrap=not sys.stdout.isatty())
+
+
+def notes() -> Console:
+    """For everything beside it."""
+    return Console(stderr=True)
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with counts, elapsed and remaining time; shows nothing where `console` is no terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=False,
+    )
+
+
+@contextmanager
+def stdout_for_results_only() -> Iterator[TextIO]:
+    """Keeps libraries from writing between our lines: yields the real stdout and sends all other writes to stderr.
+
+    The file descriptor itself is redirected, because compiled code does not ask `sys.stdout`.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as real:
+            yield real
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)

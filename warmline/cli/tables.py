@@ -1,0 +1,136 @@
+"""How reports look in a terminal: a line a channel, with its emotions over time as a strip of letters.
+
+The strip reads without colour: each emotion has its own letter, and capitals mark confident windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from warmline.calls.report import ChannelReport, Report, ScoredWindow
+
+STRIP_CELLS = 48
+CONFIDENT = 0.5  # a window's letter is a capital from this score on
+
+# A letter and a colour for each standard label. The colours are of Okabe and Ito's palette, which people with any
+# kind of colour vision can tell apart (https://jfly.uni-koeln.de/color/).
+LETTERS: dict[str, tuple[str, str]] = {
+    "angry": ("a", "#D55E00"),
+    "disgusted": ("d", "#CC79A7"),
+    "fearful": ("f", "#F0E442"),
+    "happy": ("h", "#009E73"),
+    "neutral": ("n", "#999999"),
+    "other": ("o", "#BBBBBB"),
+    "sad": ("s", "#0072B2"),
+    "surprised": ("u", "#56B4E9"),
+    "unknown": ("x", "#777777"),
+}
+SILENCE = "·"
+
+
+def strip(windows: Iterable[ScoredWindow], duration_seconds: float, cells: int = STRIP_CELLS) -> Text:
+    """The windows of a channel as `cells` letters; a cell shows the window that covers most of it."""
+    cell_ms = max(duration_seconds * 1000 / cells, 1e-9)
+    best: list[tuple[float, ScoredWindow] | None] = [None] * cells
+    for window in windows:
+        first, last = int(window.start_ms / cell_ms), int(window.end_ms / cell_ms)
+        for cell in range(max(first, 0), min(last, cells - 1) + 1):
+            covered = min(window.end_ms, (cell + 1) * cell_ms) - max(window.start_ms, cell * cell_ms)
+            held = best[cell]
+            if covered > 0 and (held is None or covered > held[0]):
+                best[cell] = (covered, window)
+    line = Text(no_wrap=True)
+    for held in best:
+        line.append(SILENCE, style="dim") if held is None else line.append(*_letter(held[1]))
+    return line
+
+
+def _letter(window: ScoredWindow) -> tuple[str, str]:
+    letter, colour = LETTERS.get(window.top, (window.top[:1] or "?", "white"))
+    return (letter.upper() if window.scores[window.top] >= CONFIDENT else letter), colour
+
+
+def legend(labels: Iterable[str]) -> Text:
+    """What the letters mean."""
+    line = Text("  ")
+    for label in labels:
+        letter, colour = LETTERS.get(label, (label[:1], "white"))
+        line.append(letter, style=f"bold {colour}").append(f" {label}  ", style="dim")
+    line.append(f"{SILENCE} silence   ", style="dim")
+    return line.append(f"(capital: score of {CONFIDENT:g} or more)", style="dim")
+
+
+def calls_table(reports: Iterable[tuple[str, Report]]) -> RenderableType:
+    """A table of calls, given as (name, report): each channel's top label, mean score, speech and timeline."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("call", no_wrap=True)
+    table.add_column("length", justify="right")
+    table.add_column("channel", no_wrap=True)
+    table.add_column("emotion", no_wrap=True)
+    table.add_column("score", justify="right")
+    table.add_column("speech", justify="right")
+    table.add_column("from start to end", no_wrap=True)
+    labels: dict[str, None] = {}
+    minis = False
+    for name, report in reports:
+        minis = minis or report.provenance.model.mini
+        for channel in report.channels:
+            first = channel is report.channels[0]
+            table.add_row(*_channel_row(name if first else "", report, channel, first=first))
+            for window in channel.windows:
+                labels.setdefault(window.top)
+    parts: list[RenderableType] = [table, Text(), legend(sorted(labels))]
+    if minis:
+        parts.append(Text("  by the bundled mini model: for trying Warmline out, not for decisions", "yellow"))
+    return Group(*parts)
+
+
+def _channel_row(name: str, report: Report, channel: ChannelReport, *, first: bool) -> tuple[RenderableType, ...]:
+    top = channel.summary.top
+    duration = report.source.duration_seconds
+    return (
+        name,
+        f"{duration:.1f} s" if first else "",
+        channel.role,
+        Text(top or "no speech", style=LETTERS.get(top or "", ("", "dim"))[1]),
+        f"{channel.summary.scores[top]:.2f}" if top else "",
+        f"{channel.speech_seconds:.1f} s",
+        strip(channel.windows, duration),
+    )
+
+
+def print_report(console: Console, report: Report) -> None:
+    """One report for a person: the call's channels, then every window with its three highest scores."""
+    console.print(calls_table([(report.source.uri, report)]))
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), title_justify="left")
+    for heading in ("channel", "from", "to", "emotion", "then"):
+        table.add_column(heading)
+    for channel in report.channels:
+        for window in channel.windows:
+            ranked = sorted(window.scores.items(), key=lambda item: -item[1])[:3]
+            table.add_row(
+                channel.role,
+                clock(window.start_ms),
+                clock(window.end_ms),
+                Text(f"{ranked[0][0]} {ranked[0][1]:.2f}", style=LETTERS.get(ranked[0][0], ("", "white"))[1]),
+                "  ".join(f"{label} {score:.2f}" for label, score in ranked[1:]),
+            )
+    console.print()
+    console.print(table)
+    model = report.provenance.model
+    console.print(
+        f"\n  {model.name} by {model.engine} ({model.precision} on {model.device}), "
+        f"{report.provenance.rtfx:.1f} x real time"
+        + (f"; flags: {', '.join(report.flags)}" if report.flags else ""),
+        style="dim",
+    )
+
+
+def clock(milliseconds: int) -> str:
+    """m:ss.t, as a player shows it."""
+    minutes, rest = divmod(milliseconds, 60_000)
+    return f"{minutes}:{rest / 1000:04.1f}"
