@@ -1,0 +1,335 @@
+"""emotion2vec's inference in plain torch: a window of samples in, one logit for each emotion out.
+
+Read it from the bottom up: `Emotion2Vec.forward` is the whole model in ten lines.
+
+The model is data2vec 2.0's audio encoder with a linear head (emotion2vec: https://arxiv.org/abs/2312.15185,
+data2vec 2.0: https://arxiv.org/abs/2212.07525, ALiBi: https://arxiv.org/abs/2108.12409). FunASR's
+implementation is the yardstick: the same weights give the same scores, for a lone window and in any batch.
+
+Sizes in the comments: B windows, S samples, T frames (50 a second), N = extra tokens + T positions,
+C = embed_dim, H heads, D = C / H.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
+from torch import Tensor, nn
+
+# The largest attention bias that is made at once, in elements (64 MiB in fp32). A 5 s window of the large
+# model needs 1.1 M; a longer window's attention is computed in blocks of queries, so that memory stays flat.
+ATTENTION_BLOCK_ELEMENTS = 2**24
+
+# Frames whose convolutions are computed at once (10 s). The first layer makes 512 channels at 3,200 Hz:
+# 6.5 MB for each second of audio, which a whole two-minute window should not hold at once.
+FRONTEND_BLOCK_FRAMES = 500
+
+# What FunASR takes torch's default for, whatever the configuration's norm_eps says.
+DEFAULT_EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class ConvLayer:
+    """One convolution over the samples, without padding."""
+
+    channels: int
+    kernel: int
+    stride: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Every number that shapes the model."""
+
+    embed_dim: int
+    prenet_depth: int  # blocks that FunASR calls the context encoder
+    depth: int  # blocks after those
+    num_heads: int
+    labels: int  # rows of the head
+    conv_layers: tuple[ConvLayer, ...]
+    mlp_ratio: float = 4.0
+    conv_pos_width: int = 95  # frames that all positional convolutions see together
+    conv_pos_groups: int = 16
+    conv_pos_depth: int = 5
+    extra_tokens: int = 10  # learned positions in front of the frames, not part of the mean
+    alibi_heads: int = 0  # the first so many heads get a bias; 0: no ALiBi at all
+    alibi_scale_per_head: bool = True
+    norm_eps: float = 1e-5
+    normalize: bool = True  # each window to zero mean and unit variance
+    dropout: float = 0.0  # for training: nothing in eval
+    layerdrop: float = 0.0  # for training: the share of blocks left out of a step
+
+    @property
+    def stride_samples(self) -> int:
+        """Samples from one frame to the next."""
+        return math.prod(layer.stride for layer in self.conv_layers)
+
+    @property
+    def min_samples(self) -> int:
+        """Samples that one frame sees; a shorter window gives none."""
+        needed = 1
+        for layer in reversed(self.conv_layers):
+            needed = (needed - 1) * layer.stride + layer.kernel
+        return needed
+
+    @property
+    def conv_pos_kernel(self) -> int:
+        """Width of each positional convolution, in frames."""
+        return max(3, self.conv_pos_width // self.conv_pos_depth)
+
+    def frames(self, samples: int) -> int:
+        """Frames that a window of so many samples gives; 0 or less when it is too short."""
+        return (samples - self.min_samples) // self.stride_samples + 1
+
+
+def alibi_slopes(heads: int) -> list[float]:
+    """How steeply each head's attention falls with distance: ALiBi's geometric series.
+
+    For a power of two that is 2^(-8/heads), its square, its cube, and so on. For other counts the series of
+    the next lower power of two comes first, then every other member of the next higher one's.
+    """
+    exponent = math.log2(heads)
+    if exponent.is_integer():
+        ratio = 2.0 ** -(8 / heads)
+        return [ratio ** (head + 1) for head in range(heads)]
+    lower = 2 ** math.floor(exponent)
+    return alibi_slopes(lower) + alibi_slopes(2 * lower)[0::2][: heads - lower]
+
+
+def zero_padding(x: Tensor, real: Tensor | None) -> Tensor:
+    """x (B, T, C) with its padded frames set to zero; `real` (B, T) is true for real frames, None for all."""
+    return x if real is None else x * real.unsqueeze(-1).to(x.dtype)
+
+
+class AttentionBias:
+    """What is added to the attention's logits: ALiBi's distance penalty, and -inf for padded frames.
+
+    Made for one forward pass and forgotten with it. Where all of it fits into one block it is made once and
+    shared by all layers; else each layer makes it anew, block by block.
+    """
+
+    def __init__(
+        self, slopes: Tensor | None, real: Tensor | None, *, positions: int, extra_tokens: int, block_elements: int
+    ) -> None:
+        self.slopes = slopes  # (H,)
+        self.real = real  # (B, N) or None
+        self.positions = positions
+        self.extra_tokens = extra_tokens
+        heads = 1 if slopes is None else slopes.size(0)
+        rows = 1 if real is None else real.size(0)
+        self.block_queries = min(positions, max(1, block_elements // (heads * rows * positions)))
+        self._whole = self._make(0, positions) if self.block_queries == positions else None
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor | None]]:
+        """Queries and their bias: (B or 1, H or 1, queries, N), or None where nothing is to be added."""
+        for start in range(0, self.positions, self.block_queries):
+            stop = min(start + self.block_queries, self.positions)
+            yield slice(start, stop), self._make(start, stop) if self._whole is None else self._whole
+
+    def _make(self, start: int, stop: int) -> Tensor | None:
+        bias: Tensor | None = None
+        if self.slopes is not None:
+            # Extra tokens have no place in time: no distance to anything, in either direction.
+            index = torch.arange(self.positions, device=self.slopes.device)  # (N,)
+            query = index[start:stop, None]  # (Q, 1)
+            timed = (index >= self.extra_tokens) & (query >= self.extra_tokens)  # (Q, N)
+            distance = (query - index).abs() * timed  # (Q, N)
+            bias = (-self.slopes[:, None, None] * distance).unsqueeze(0)  # (1, H, Q, N)
+        if self.real is not None:
+            hidden = ~self.real[:, None, None, :]  # (B, 1, 1, N)
+            if bias is None:
+                bias = torch.zeros(1, 1, stop - start, self.positions, device=hidden.device)
+            bias = bias.masked_fill(hidden, -math.inf)  # (B, H or 1, Q, N)
+        return bias
+
+
+class Frontend(nn.Module):
+    """Samples to frames: convolutions without padding, each followed by a norm over channels and GELU."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.convs = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        channels = 1
+        for layer in architecture.conv_layers:
+            conv = nn.Conv1d(channels, layer.channels, layer.kernel, stride=layer.stride, bias=False)
+            self.convs.append(conv)
+            self.norms.append(nn.LayerNorm(layer.channels, eps=DEFAULT_EPS))
+            channels = layer.channels
+        self.norm = nn.LayerNorm(channels, eps=DEFAULT_EPS)
+        self.projection = nn.Linear(channels, architecture.embed_dim)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """samples (B, S) to frames (B, T, C), in blocks: a frame sees only its own samples."""
+        stride, field = self.architecture.stride_samples, self.architecture.min_samples
+        frames = self.architecture.frames(samples.size(1))
+        blocks = []
+        for start in range(0, frames, FRONTEND_BLOCK_FRAMES):
+            last = min(start + FRONTEND_BLOCK_FRAMES, frames) - 1
+            blocks.append(self._convolve(samples[:, start * stride : last * stride + field]))
+        x = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)  # (B, T, channels)
+        return self.projection(self.norm(x))  # type: ignore[no-any-return]  # (B, T, C)
+
+    def _convolve(self, samples: Tensor) -> Tensor:
+        x = samples.unsqueeze(1)  # (B, 1, S)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = conv(x)  # (B, channels, T')
+            x = norm(x.transpose(1, 2)).transpose(1, 2)
+            x = F.gelu(x)
+        return x.transpose(1, 2)  # (B, T, channels)
+
+
+class Positions(nn.Module):
+    """What a frame's neighbours say of its place: grouped convolutions over frames."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        width, kernel = architecture.embed_dim, architecture.conv_pos_kernel
+        self.convs = nn.ModuleList(
+            nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=architecture.conv_pos_groups)
+            for _ in range(architecture.conv_pos_depth)
+        )
+
+    def forward(self, x: Tensor, real: Tensor | None) -> Tensor:
+        """x (B, T, C) to (B, T, C)."""
+        frames = x.size(1)
+        for conv in self.convs:
+            # A lone window is surrounded by the convolution's own zeros: padded frames must look the same.
+            x = zero_padding(x, real)
+            x = conv(x.transpose(1, 2)).transpose(1, 2)[:, :frames]  # an even kernel gives one frame too many
+            x = F.gelu(F.layer_norm(x, x.shape[-1:], eps=DEFAULT_EPS))
+        return x
+
+
+class Attention(nn.Module):
+    """Self-attention with a bias on its logits."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.heads = architecture.num_heads
+        self.dropout = architecture.dropout
+        self.qkv = nn.Linear(architecture.embed_dim, 3 * architecture.embed_dim)
+        self.out = nn.Linear(architecture.embed_dim, architecture.embed_dim)
+
+    def forward(self, x: Tensor, bias: AttentionBias) -> Tensor:
+        """x (B, N, C) to (B, N, C)."""
+        rows, positions, width = x.shape
+        qkv = self.qkv(x).view(rows, positions, 3, self.heads, width // self.heads)  # (B, N, 3, H, D)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, N, D)
+        dropout = self.dropout if self.training else 0.0
+        mixed = []
+        for queries, mask in bias.blocks():
+            mask = None if mask is None else mask.to(q.dtype)  # noqa: PLW2901 (the same bias, as torch wants it)
+            mixed.append(F.scaled_dot_product_attention(q[:, :, queries], k, v, attn_mask=mask, dropout_p=dropout))
+        x = mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=2)  # (B, H, N, D)
+        return self.out(x.transpose(1, 2).reshape(rows, positions, width))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """A transformer block that normalises after each of its two halves."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        width, hidden = architecture.embed_dim, int(architecture.embed_dim * architecture.mlp_ratio)
+        self.attention = Attention(architecture)
+        self.attention_norm = nn.LayerNorm(width, eps=architecture.norm_eps)
+        self.mlp_in = nn.Linear(width, hidden)
+        self.mlp_out = nn.Linear(hidden, width)
+        self.mlp_norm = nn.LayerNorm(width, eps=architecture.norm_eps)
+        self.dropout = nn.Dropout(architecture.dropout)
+
+    def forward(self, x: Tensor, bias: AttentionBias) -> Tensor:
+        """x (B, N, C) to (B, N, C)."""
+        x = self.attention_norm(x + self.dropout(self.attention(x, bias)))
+        return self.mlp_norm(x + self.dropout(self.mlp_out(F.gelu(self.mlp_in(x)))))  # type: ignore[no-any-return]
+
+
+class Emotion2Vec(nn.Module):
+    """The whole model. Built from scratch it has random weights, ready for training."""
+
+    def __init__(
+        self, architecture: Architecture, *, attention_block_elements: int = ATTENTION_BLOCK_ELEMENTS
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.attention_block_elements = attention_block_elements
+        width, alibi_heads = architecture.embed_dim, architecture.alibi_heads
+        self.frontend = Frontend(architecture)
+        self.positions = Positions(architecture)
+        extra = torch.randn(1, architecture.extra_tokens, width) * 0.02
+        self.extra_tokens = nn.Parameter(extra) if architecture.extra_tokens else None
+        # FunASR's shape for one scale a head: (layers or 1, batch, heads, query, key).
+        scale = torch.ones(1, 1, alibi_heads if architecture.alibi_scale_per_head else 1, 1, 1)
+        self.alibi_scale = nn.Parameter(scale) if alibi_heads else None
+        self.norm = nn.LayerNorm(width, eps=architecture.norm_eps)
+        self.dropout = nn.Dropout(architecture.dropout)
+        self.blocks = nn.ModuleList(
+            Block(architecture) for _ in range(architecture.prenet_depth + architecture.depth)
+        )
+        self.head = nn.Linear(width, architecture.labels)
+
+    def forward(self, samples: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Logits (B, labels) of windows, each as if it were alone.
+
+        samples: (B, S) float32, mono, 16 kHz; row b's first lengths[b] samples are the window, the rest is
+        padding of any content. lengths are on the host, so that no device has to be waited for; none is
+        below `architecture.min_samples`.
+        """
+        x, real = self.encode(samples, lengths)  # (B, T, C)
+        x = zero_padding(x.float(), real)
+        frames = [self.architecture.frames(length) for length in lengths]
+        mean = x.sum(dim=1) / torch.tensor(frames, device=x.device).unsqueeze(1)  # (B, C)
+        # The head is tiny and decides: in fp32 whatever the blocks ran in.
+        return F.linear(mean, self.head.weight.float(), self.head.bias.float())  # (B, labels)
+
+    def encode(self, samples: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """Frames (B, T, C) after the last block, and which are real (B, T); None says all are."""
+        samples, real = self._normalise(samples, lengths)
+        x = self.frontend(samples.to(self.frontend.projection.weight.dtype))  # (B, T, C)
+        x = x + self.positions(x, real)
+        extra = self.architecture.extra_tokens
+        if self.extra_tokens is not None:
+            x = torch.cat([self.extra_tokens.expand(x.size(0), -1, -1), x], dim=1)  # (B, N, C)
+        x = self.dropout(self.norm(x))
+        bias = AttentionBias(
+            self._slopes(),
+            None if real is None else F.pad(real, (extra, 0), value=True),  # (B, N)
+            positions=x.size(1),
+            extra_tokens=extra,
+            block_elements=self.attention_block_elements,
+        )
+        for block in self.blocks:
+            if self.training and torch.rand(()) < self.architecture.layerdrop:
+                continue
+            x = block(x, bias)  # (B, N, C)
+        return x[:, extra:], real
+
+    def _normalise(self, samples: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """Each row to zero mean and unit variance over its own samples; which frames are real (B, T)."""
+        longest = max(lengths)
+        samples = samples[:, :longest]  # (B, S)
+        if min(lengths) == longest:
+            normal = F.layer_norm(samples, samples.shape[1:]) if self.architecture.normalize else samples
+            return normal, None
+        rows = []
+        for row, length in zip(samples, lengths, strict=True):
+            own = row[:length]  # (length,)
+            own = F.layer_norm(own, own.shape) if self.architecture.normalize else own
+            rows.append(F.pad(own, (0, longest - length)))
+        frames = torch.tensor([self.architecture.frames(length) for length in lengths], device=samples.device)
+        index = torch.arange(self.architecture.frames(longest), device=samples.device)
+        return torch.stack(rows), index < frames.unsqueeze(1)
+
+    def _slopes(self) -> Tensor | None:
+        """ALiBi's slope for each head (H,), with its learned scale; heads without a bias have slope 0."""
+        if self.alibi_scale is None:
+            return None
+        heads = self.architecture.alibi_heads
+        slopes = torch.tensor(alibi_slopes(heads), device=self.alibi_scale.device)  # (alibi heads,)
+        slopes = slopes * self.alibi_scale.float().clamp_min(0).flatten()
+        return F.pad(slopes, (0, self.architecture.num_heads - heads))  # (H,)
