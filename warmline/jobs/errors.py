@@ -8,7 +8,7 @@ WarmlineError
 │   └── WorkerLost            the process that ran the job died
 └── PermanentError            fails at once, with a sentence that says what to do
     ├── ObjectNotFound, ObjectForbidden, ObjectChanged, ObjectTooLarge
-    ├── BucketNotAllowed
+    ├── BucketNotAllowed, StoreMisconfigured
     ├── NotAudio, EmptyAudio, BrokenAudio, AudioTooLong, TooManyChannels
     ├── InvalidRequest
     ├── JobNotFound, BatchNotFound, ReportNotReady
@@ -109,6 +109,13 @@ class BucketNotAllowed(PermanentError):
 
     code = "bucket_not_allowed"
     title = "Bucket not allowed"
+
+
+class StoreMisconfigured(PermanentError):
+    """The object store cannot be used as it is configured; check the WARMLINE_S3_ settings."""
+
+    code = "store_misconfigured"
+    title = "The object store's settings are wrong"
 
 
 class NotAudio(PermanentError):

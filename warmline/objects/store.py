@@ -1,0 +1,256 @@
+"""The object store: where calls are read and reports are written. The only place that speaks S3.
+
+Every method raises the error tree of `warmline.jobs.errors` and nothing of botocore's: StoreUnavailable for what
+may pass, ObjectNotFound, ObjectForbidden, InvalidRequest and StoreMisconfigured for what will not.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import botocore.exceptions as boto
+
+from config.settings import S3Settings
+from warmline.jobs.errors import (
+    BucketNotAllowed,
+    ObjectChanged,
+    ObjectForbidden,
+    ObjectNotFound,
+    ObjectTooLarge,
+    StoreMisconfigured,
+    StoreUnavailable,
+)
+from warmline.jobs.records import ReportLocation, Source
+from warmline.objects.failures import SENTENCES, http_status, s3_code, store_errors
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+CHUNK_BYTES = 1024 * 1024
+CONNECT_SECONDS = 5.0  # a store that is there answers a SYN within this; the read may take its time
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectFacts:
+    """An object as the store describes it."""
+
+    etag: str  # without its quotes
+    version_id: str | None  # None in a bucket without versions
+    size_bytes: int
+    last_modified: datetime
+
+
+class ObjectStore:
+    """A client of one S3 store. Threads may share it; it connects at first use, so a fork may lie between."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._built: S3Client | None = None
+
+    def __repr__(self) -> str:
+        return f"ObjectStore(endpoint_url={self._settings.endpoint_url or 'AWS'!r})"
+
+    def check_allowed(self, bucket: str) -> None:
+        """Raises BucketNotAllowed unless jobs may read this bucket."""
+        if bucket not in self._settings.source_buckets:
+            raise BucketNotAllowed(
+                f"The bucket {bucket!r} is not on the allow-list WARMLINE_S3_SOURCE_BUCKETS; add it there."
+            )
+
+    def head(self, source: Source) -> ObjectFacts:
+        """What the store knows of a call, without its content. Raises BucketNotAllowed, ObjectTooLarge."""
+        self.check_allowed(source.bucket)
+        with store_errors(source.uri):
+            answer = self._client().head_object(Bucket=source.bucket, Key=source.key, **_version(source))
+        facts = _facts(answer, source)
+        if facts.size_bytes > self._settings.max_object_bytes:
+            raise self._too_large(source, facts.size_bytes)
+        return facts
+
+    def fetch(self, source: Source, to: Path, *, expected: ObjectFacts | None = None) -> ObjectFacts:
+        """Writes a call's bytes to the file `to` and says what they are. Memory does not grow with the size.
+
+        `expected` is what `head` gave earlier; without it the object is asked for now. Raises ObjectChanged when
+        the object is no longer that one, ObjectTooLarge, BucketNotAllowed, and StoreUnavailable when the body ends
+        early. No file is left behind by a failure.
+        """
+        facts = expected or self.head(source)
+        self.check_allowed(source.bucket)
+        # If-Match and not the version that HEAD named: reading a version by name takes a permission of its own.
+        with store_errors(source.uri):
+            answer = self._client().get_object(
+                Bucket=source.bucket, Key=source.key, IfMatch=f'"{facts.etag}"', **_version(source)
+            )
+            if answer["ETag"].strip('"') != facts.etag:
+                raise ObjectChanged  # a store that takes If-Match and does not heed it
+            try:
+                with closing(answer["Body"]) as body:
+                    self._write(body, to, source)
+            except BaseException:
+                to.unlink(missing_ok=True)
+                raise
+        return _facts(answer, source)
+
+    def put_report(self, key: str, body: bytes) -> bool:
+        """Writes a report, once: False when a report with this key is already there, which is left as it is."""
+        bucket = self._settings.results_bucket
+        try:
+            with store_errors(f"s3://{bucket}/{key}"):
+                self._client().put_object(
+                    Bucket=bucket, Key=key, Body=body, ContentType="application/json", IfNoneMatch="*"
+                )
+        except ObjectChanged:  # 412: there is one
+            return False
+        return True
+
+    def get_report(self, location: ReportLocation) -> bytes:
+        """A report's JSON. Raises ObjectNotFound when it is gone, or was never put into S3."""
+        if location.bucket is None or location.key is None:
+            raise ObjectNotFound("This report was not written to S3.")
+        with store_errors(f"s3://{location.bucket}/{location.key}"):
+            return self._client().get_object(Bucket=location.bucket, Key=location.key)["Body"].read()
+
+    def list_keys(self, bucket: str, prefix: str = "", *, page_size: int = 1000) -> Iterator[Source]:
+        """The calls below a prefix, in the store's order, page by page.
+
+        Folder markers are skipped, and so are our own reports where they share the bucket.
+        Raises BucketNotAllowed.
+        """
+        self.check_allowed(bucket)
+        reports = self._settings.results_prefix if bucket == self._settings.results_bucket else None
+        pages = (
+            self._client()
+            .get_paginator("list_objects_v2")
+            .paginate(Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": page_size})
+        )
+        with store_errors(f"s3://{bucket}/{prefix}"):
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    key = entry["Key"]
+                    is_folder = key.endswith("/") and entry["Size"] == 0
+                    if not is_folder and not (reports is not None and key.startswith(reports)):
+                        yield Source(bucket=bucket, key=key)
+
+    def ensure_bucket(self, name: str) -> None:
+        """Makes the bucket unless it is there."""
+        region = self._settings.region
+        constraint: dict[str, Any] = (
+            {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        )
+        with store_errors(f"s3://{name}"):
+            try:
+                self._client().head_bucket(Bucket=name)
+            except boto.ClientError as error:
+                if http_status(error) != 404:
+                    raise
+                try:
+                    self._client().create_bucket(Bucket=name, **constraint)
+                except boto.ClientError as refusal:
+                    # Another process made it in the meantime; a stranger's bucket is BucketAlreadyExists with AWS.
+                    if s3_code(refusal) != "BucketAlreadyOwnedByYou":
+                        raise
+
+    def put_call(self, bucket: str, key: str, path: Path) -> Source:
+        """Uploads a recording, in parts when it is large, and says where it is. Raises OSError for the file."""
+        source = Source(bucket=bucket, key=key)
+        with path.open("rb") as body, store_errors(source.uri):
+            self._client().upload_fileobj(body, bucket, key)
+        return source
+
+    def ping(self) -> None:
+        """Returns when the store answers and accepts the credentials; the results bucket need not be there yet."""
+        bucket = self._settings.results_bucket
+        try:
+            with store_errors(f"s3://{bucket}"):
+                self._client().head_bucket(Bucket=bucket)
+        except ObjectNotFound:
+            return
+
+    def _write(self, body: Any, to: Path, source: Source) -> None:
+        written = 0
+        with to.open("wb") as file:
+            for chunk in body.iter_chunks(CHUNK_BYTES):  # raises IncompleteReadError on a short body
+                written += len(chunk)
+                if written > self._settings.max_object_bytes:
+                    raise self._too_large(source, written)
+                file.write(chunk)
+
+    def _too_large(self, source: Source, size_bytes: int) -> ObjectTooLarge:
+        return ObjectTooLarge(
+            f"{source.uri} has {size_bytes:,} bytes or more; WARMLINE_S3_MAX_OBJECT_BYTES allows "
+            f"{self._settings.max_object_bytes:,}."
+        )
+
+    def _client(self) -> S3Client:
+        with self._lock:
+            if self._built is None:
+                self._built = _build_client(self._settings)
+            return self._built
+
+
+def _build_client(settings: S3Settings) -> S3Client:
+    import boto3  # takes a third of a second, which only a process that reads objects should pay
+    from botocore.config import Config
+
+    access, secret = settings.access_key.get_secret_value(), settings.secret_key.get_secret_value()
+    if bool(access) != bool(secret):
+        raise ObjectForbidden("Set both WARMLINE_S3_ACCESS_KEY and WARMLINE_S3_SECRET_KEY, or neither.")
+    # Stores other than AWS: buckets have no host names there, and many know no checksum trailers.
+    elsewhere: dict[str, Any] = (
+        {
+            "s3": {"addressing_style": "path"},
+            "request_checksum_calculation": "when_required",
+            "response_checksum_validation": "when_required",
+        }
+        if settings.endpoint_url
+        else {}
+    )
+    config = Config(
+        signature_version="s3v4",
+        connect_timeout=min(CONNECT_SECONDS, settings.timeout_seconds),
+        read_timeout=settings.timeout_seconds,
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        user_agent_extra="warmline",
+        **elsewhere,
+    )
+    try:
+        with store_errors(settings.endpoint_url or "AWS S3"):
+            # A session of our own: boto3's default session is shared, and not safe to build from threads.
+            return boto3.session.Session().client(
+                "s3",
+                endpoint_url=settings.endpoint_url or None,
+                region_name=settings.region,
+                aws_access_key_id=access or None,
+                aws_secret_access_key=secret or None,
+                config=config,
+            )
+    except ValueError as error:
+        raise StoreMisconfigured(
+            f"WARMLINE_S3_ENDPOINT_URL is not a usable address: {settings.endpoint_url!r}."
+        ) from error
+
+
+def _version(source: Source) -> dict[str, Any]:
+    return {} if source.version_id is None else {"VersionId": source.version_id}
+
+
+def _facts(answer: Any, source: Source) -> ObjectFacts:
+    if "ETag" not in answer:
+        raise StoreUnavailable("The object store's answer has no ETag; is a proxy in between?")
+    if source.version_id not in {None, "null", answer.get("VersionId")}:
+        # A bucket without versions gives what it has, whatever version was asked for.
+        raise ObjectNotFound(f"{source.uri}: {SENTENCES['NoSuchVersion']}.")
+    return ObjectFacts(
+        etag=answer["ETag"].strip('"'),
+        version_id=answer.get("VersionId"),
+        size_bytes=answer["ContentLength"],
+        last_modified=answer.get("LastModified", datetime.now(UTC)),
+    )
