@@ -1,1 +1,6 @@
-"""The analysis of one call; read analyze.py first."""
+"""The analysis of one call; read analyze.py first.
+
+analyze.py   the whole road: a file and an engine in, a report out
+summary.py   the report's arithmetic
+report.py    the report, a versioned document
+"""

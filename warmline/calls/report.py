@@ -18,8 +18,8 @@ STANDARD_LABELS = ("angry", "disgusted", "fearful", "happy", "neutral", "other",
 Flag = Literal["no_speech", "truncated"]
 
 
-class ReportSource(Record):
-    """The call that was analysed, as it was found."""
+class SourceFacts(Record):
+    """Where a call came from: known before it is opened."""
 
     uri: str = Field(description="s3://bucket/key, or a file's path")
     bucket: str | None = None
@@ -27,6 +27,11 @@ class ReportSource(Record):
     etag: str | None = None
     version_id: str | None = None
     size_bytes: int
+
+
+class ReportSource(SourceFacts):
+    """The call that was analysed, as it was found."""
+
     container: str = Field(description="e.g. WAV, FLAC, MP3, mov")
     codec: str = Field(description="e.g. ULAW, PCM_16, OPUS, aac")
     sample_rate_hz: int
@@ -52,7 +57,9 @@ class Provenance(Record):
     model: ModelProvenance
     options: Options
     stage_seconds: dict[str, float] = Field(description="wall seconds by stage: fetch, decode, speech, score")
-    rtfx: float = Field(description="seconds of call (all channels) per wall second of the analysis")
+    rtfx: float = Field(
+        description="seconds of call per wall second of the analysis; a second counts once, whatever its channels"
+    )
     analysed_at: datetime
 
 

@@ -1,0 +1,155 @@
+"""A call, opened: what it is, and its windows.
+
+    with open_call(path, settings) as call:
+        for window in call.speech_windows(min_samples=400):
+            ...
+        call.duration_seconds, call.truncated
+
+Decoding, the search for speech and the caller's work on a window take turns: only some seconds of audio are held.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from config.settings import AudioSettings
+from warmline.audio.decoding import AudioInfo, Block, Decoder, open_decoder
+from warmline.audio.resampling import SAMPLE_RATE_HZ, in_slabs, to_16_khz
+from warmline.audio.speech import CHUNK_SAMPLES, SpeechModel
+from warmline.audio.windows import ChannelCutter, Window
+from warmline.jobs.errors import AudioTooLong, BrokenAudio
+
+# 16 s at once: onnxruntime's cost of a call is spread over enough chunks, and a slab of 16 channels is 16 MB.
+SLAB_SAMPLES = 512 * CHUNK_SAMPLES
+# The largest integer sample there is, for files that store integers as floats without scaling them. Beyond it lies
+# no recording, and the model's variance over a window would overflow.
+LARGEST_SAMPLE = 2.0**31
+
+_T = TypeVar("_T")
+
+
+class CallAudio:
+    """An open call. Its windows can be read once; what follows is known afterwards.
+
+    `duration_seconds`  as decoded
+    `truncated`         the file ends before its audio does, or parts of it could not be decoded
+    `speech_seconds`    by channel; the whole length where whole channels were read
+    `stage_seconds`     wall seconds spent on `decode` (resampling included) and on `speech`
+    """
+
+    def __init__(self, decoder: Decoder, limits: AudioSettings) -> None:
+        self.info: AudioInfo = decoder.info
+        self.speech_seconds: tuple[float, ...] = (0.0,) * decoder.info.channels
+        self.stage_seconds: dict[str, float] = {"decode": 0.0, "speech": 0.0}
+        self._decoder = decoder
+        self._limits = limits
+        self._frames_decoded = 0
+
+    @property
+    def duration_seconds(self) -> float:
+        """Seconds decoded so far."""
+        return self._frames_decoded / self.info.sample_rate_hz
+
+    @property
+    def truncated(self) -> bool:
+        """See the class."""
+        return self._decoder.truncated
+
+    def speech_windows(self, *, min_samples: int) -> Iterator[Window]:
+        """The windows within speech; each channel's in order, the channels' side by side.
+
+        `min_samples` is the model's shortest window. Raises NotAudio, BrokenAudio, AudioTooLong.
+        """
+        model = SpeechModel()
+        cutters = [
+            ChannelCutter(
+                channel,
+                model,
+                window_samples=round(self._limits.window_seconds * SAMPLE_RATE_HZ),
+                threshold=self._limits.speech_threshold,
+                min_samples=min_samples,
+            )
+            for channel in range(self.info.channels)
+        ]
+        for slab in self._timed("decode", in_slabs(self._read(self._limits.max_seconds), SLAB_SAMPLES)):
+            for channel, cutter in enumerate(cutters):
+                yield from self._timed("speech", cutter.push(slab[:, channel]))
+        for cutter in cutters:
+            yield from self._timed("speech", cutter.finish())
+        self.speech_seconds = tuple(cutter.speech_seconds for cutter in cutters)
+
+    def whole_channels(self, *, min_samples: int) -> Iterator[Window]:
+        """Each channel as one window, as FunASR sees a clip; one of digital silence gives none.
+
+        Raises NotAudio, BrokenAudio, and AudioTooLong beyond `utterance_max_seconds`, since all of it is held.
+        """
+        try:
+            blocks = list(self._timed("decode", self._read(self._limits.utterance_max_seconds)))
+        except AudioTooLong:
+            raise AudioTooLong(
+                f"A channel longer than {self._limits.utterance_max_seconds:g} s cannot be scored as one window; "
+                "use granularity=segment or raise WARMLINE_AUDIO_UTTERANCE_MAX_SECONDS."
+            ) from None
+        whole = np.concatenate(blocks)
+        long_enough = len(whole) >= min_samples
+        self.speech_seconds = tuple(
+            len(whole) / SAMPLE_RATE_HZ if long_enough and whole[:, channel].any() else 0.0
+            for channel in range(self.info.channels)
+        )
+        for channel, seconds in enumerate(self.speech_seconds):
+            if seconds:
+                samples = np.ascontiguousarray(whole[:, channel])
+                yield Window(channel=channel, start_sample=0, end_sample=len(samples), samples=samples)
+
+    def _read(self, max_seconds: float) -> Iterator[Block]:
+        """(samples, channels) at 16 kHz, checked and counted."""
+        declared_seconds = self.info.declared_seconds
+        if declared_seconds is not None and declared_seconds > max_seconds:
+            raise AudioTooLong
+        yield from to_16_khz(
+            self._checked(self._decoder.blocks(), max_seconds),
+            sample_rate_hz=self.info.sample_rate_hz,
+            channels=self.info.channels,
+        )
+
+    def _checked(self, blocks: Iterable[Block], max_seconds: float) -> Iterator[Block]:
+        for block in blocks:
+            self._frames_decoded += len(block)
+            # Counted, because a header may claim less than what follows it.
+            if self.duration_seconds > max_seconds:
+                raise AudioTooLong
+            # A NaN fails every comparison, so one comparison finds it and infinity too.
+            if not (np.abs(block) <= LARGEST_SAMPLE).all():
+                raise BrokenAudio
+            yield block
+
+    def _timed(self, stage: str, steps: Iterator[_T]) -> Iterator[_T]:
+        """Adds the time that each step takes to the stage, and leaves out what its receiver does with it."""
+        while True:
+            started = time.perf_counter()
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+            finally:
+                self.stage_seconds[stage] += time.perf_counter() - started
+            yield step
+
+
+@contextmanager
+def open_call(path: Path, limits: AudioSettings) -> Iterator[CallAudio]:
+    """Opens a file by its content.
+
+    Raises ObjectNotFound, ObjectForbidden, EmptyAudio, NotAudio, TooManyChannels.
+    """
+    decoder = open_decoder(path, max_channels=limits.max_channels)
+    try:
+        yield CallAudio(decoder, limits)
+    finally:
+        decoder.close()

@@ -1,0 +1,195 @@
+"""The analysis of one call: open, cut into windows, score, summarise, report. The whole road is `analyze_call`.
+
+The command line walks it for local files, workers for fetched objects. Nothing of a call is held but some seconds
+of audio and the report that grows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from config.settings import AudioSettings
+from warmline.audio.call import CallAudio, open_call
+from warmline.audio.resampling import SAMPLE_RATE_HZ
+from warmline.audio.windows import Window
+from warmline.calls.report import (
+    ChannelReport,
+    Flag,
+    ModelProvenance,
+    Provenance,
+    Report,
+    ReportSource,
+    ScoredWindow,
+    SourceFacts,
+)
+from warmline.calls.summary import SCORE_DECIMALS, summarise, top_label
+from warmline.emotion.engine import Engine, EngineInfo, Scores, score
+from warmline.jobs.errors import ModelUnusable
+from warmline.jobs.records import Job, Options
+
+# A CPU is fastest with one window after another, because a window's activations then stay in its caches; a GPU
+# wants more work at once.
+_CPU_WINDOWS_AT_ONCE = 1
+_GPU_WINDOWS_AT_ONCE = 16
+
+OnProgress = Callable[[int, int], None]  # windows done, windows in all: 0 until the audio has been read to its end
+
+
+def analyze_call(
+    path: Path,
+    *,
+    source: SourceFacts,
+    engine: Engine,
+    options: Options,
+    settings: AudioSettings,
+    job: Job | None = None,
+    fetch_seconds: float | None = None,
+    on_progress: OnProgress | None = None,
+) -> Report:
+    """Scores the call in the file and reports on it. `job` gives the report its id and metadata.
+
+    Raises NotAudio, EmptyAudio, BrokenAudio, AudioTooLong, TooManyChannels, ModelUnusable, ObjectNotFound,
+    ObjectForbidden, and what the engine raises. No speech and a truncated file are flags of a report.
+    """
+    started = time.perf_counter()
+    stage_seconds = {} if fetch_seconds is None else {"fetch": fetch_seconds}
+    with open_call(path, settings) as call:
+        scored, score_seconds = _score_windows(call, engine, options, on_progress)
+    stage_seconds |= call.stage_seconds | {"score": score_seconds}
+    wall_seconds = time.perf_counter() - started
+    return Report(
+        job_id=job.id if job else None,
+        metadata=job.metadata if job else {},
+        source=_describe_source(source, call),
+        provenance=Provenance(
+            warmline_version=version("warmline"),
+            model=_describe_model(engine.info),
+            options=options,
+            stage_seconds={stage: round(seconds, 4) for stage, seconds in stage_seconds.items()},
+            rtfx=round(call.duration_seconds / wall_seconds, 2),
+            analysed_at=datetime.now(UTC),
+        ),
+        channels=_describe_channels(scored, call, options),
+        flags=_flags(scored, call),
+    )
+
+
+def channel_roles(channels: int, roles: tuple[str, ...]) -> tuple[str, ...]:
+    """A role for each channel: as asked for; channels beyond get `channel_N`, and a lone one `mono`.
+
+    Of a call with fewer channels than roles nobody knows which side was recorded, so the roles are left aside.
+    """
+    if channels < len(roles):
+        roles = ()
+    if channels == 1 and not roles:
+        return ("mono",)
+    return roles + tuple(f"channel_{index}" for index in range(len(roles), channels))
+
+
+def _score_windows(
+    call: CallAudio, engine: Engine, options: Options, on_progress: OnProgress | None
+) -> tuple[list[list[ScoredWindow]], float]:
+    """The scored windows of each channel, and the wall seconds that the engine took."""
+    windows_at_once = _CPU_WINDOWS_AT_ONCE if engine.info.device == "cpu" else _GPU_WINDOWS_AT_ONCE
+    if options.granularity == "utterance":
+        windows = call.whole_channels(min_samples=engine.min_samples)
+        windows_at_once = 1
+    else:
+        windows = call.speech_windows(min_samples=engine.min_samples)
+    scored: list[list[ScoredWindow]] = [[] for _ in range(call.info.channels)]
+    score_seconds = 0.0
+    done = 0
+    for batch in _batched(windows, windows_at_once):
+        started = time.perf_counter()
+        scores = score(engine, [window.samples for window in batch])
+        score_seconds += time.perf_counter() - started
+        for window, row in zip(batch, _checked(scores), strict=True):
+            scored[window.channel].append(_scored_window(window, row, engine.info.labels))
+        done += len(batch)
+        if on_progress:
+            on_progress(done, 0)
+    if on_progress:
+        on_progress(done, done)
+    return scored, score_seconds
+
+
+def _batched(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
+    windows = iter(windows)
+    while batch := list(itertools.islice(windows, size)):
+        yield batch
+
+
+def _checked(scores: Scores) -> list[list[float]]:
+    # JSON has no NaN, and a mean over one would spoil a whole channel.
+    if not np.isfinite(scores).all():
+        raise ModelUnusable(
+            "The model gave scores that are not numbers; check its weights or set WARMLINE_EMOTION_PRECISION=fp32."
+        )
+    rows: list[list[float]] = scores.astype(np.float64).round(SCORE_DECIMALS).tolist()
+    return rows
+
+
+def _scored_window(window: Window, row: list[float], labels: tuple[str, ...]) -> ScoredWindow:
+    scores = dict(zip(labels, row, strict=True))
+    return ScoredWindow(
+        start_ms=round(window.start_sample * 1000 / SAMPLE_RATE_HZ),
+        end_ms=round(window.end_sample * 1000 / SAMPLE_RATE_HZ),
+        top=top_label(scores),
+        scores=scores,
+    )
+
+
+def _describe_source(source: SourceFacts, call: CallAudio) -> ReportSource:
+    return ReportSource(
+        **source.model_dump(),
+        container=call.info.container,
+        codec=call.info.codec,
+        sample_rate_hz=call.info.sample_rate_hz,
+        channels=call.info.channels,
+        duration_seconds=round(call.duration_seconds, 3),
+    )
+
+
+def _describe_model(info: EngineInfo) -> ModelProvenance:
+    return ModelProvenance(
+        name=info.model,
+        hash=info.model_hash,
+        mini=info.mini,
+        engine=info.engine,
+        device=info.device,
+        precision=info.precision,
+    )
+
+
+def _describe_channels(
+    scored: list[list[ScoredWindow]], call: CallAudio, options: Options
+) -> tuple[ChannelReport, ...]:
+    roles = channel_roles(call.info.channels, options.roles)
+    return tuple(
+        ChannelReport(
+            index=index,
+            role=role,
+            speech_seconds=round(speech_seconds, 3),
+            summary=summarise(windows),
+            windows=tuple(windows),
+        )
+        for index, (role, speech_seconds, windows) in enumerate(
+            zip(roles, call.speech_seconds, scored, strict=True)
+        )
+    )
+
+
+def _flags(scored: list[list[ScoredWindow]], call: CallAudio) -> tuple[Flag, ...]:
+    flags: list[Flag] = []
+    if not any(scored):
+        flags.append("no_speech")
+    if call.truncated:
+        flags.append("truncated")
+    return tuple(flags)
