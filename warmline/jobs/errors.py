@@ -4,6 +4,7 @@ WarmlineError
 ├── TransientError            tried again, with back-off
 │   ├── StoreUnavailable      the object store did not answer, throttled, or cut the connection
 │   ├── LedgerUnavailable     Redis did not answer
+│   ├── NotEnqueued           the ledger had the job, the queue did not take its message
 │   ├── OutOfMemory           the device had no memory for this window
 │   └── WorkerLost            the process that ran the job died
 └── PermanentError            fails at once, with a sentence that says what to do
@@ -60,6 +61,13 @@ class LedgerUnavailable(TransientError):
 
     code = "ledger_unavailable"
     title = "Redis does not answer"
+
+
+class NotEnqueued(TransientError):
+    """The job was accepted but could not be sent to a worker; submit it again."""
+
+    code = "not_enqueued"
+    title = "Not sent to a worker"
 
 
 class OutOfMemory(TransientError):
