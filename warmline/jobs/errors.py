@@ -5,6 +5,7 @@ WarmlineError
 │   ├── StoreUnavailable      the object store did not answer, throttled, or cut the connection
 │   ├── LedgerUnavailable     Redis did not answer
 │   ├── NotEnqueued           the ledger had the job, the queue did not take its message
+│   ├── HubUnavailable        the model hub did not answer
 │   ├── OutOfMemory           the device had no memory for this window
 │   └── WorkerLost            the process that ran the job died
 └── PermanentError            fails at once, with a sentence that says what to do
@@ -68,6 +69,13 @@ class NotEnqueued(TransientError):
 
     code = "not_enqueued"
     title = "Not sent to a worker"
+
+
+class HubUnavailable(TransientError):
+    """The model hub does not answer; check the network, or set WARMLINE_MODEL to a model directory."""
+
+    code = "hub_unavailable"
+    title = "The model hub does not answer"
 
 
 class OutOfMemory(TransientError):

@@ -1,0 +1,89 @@
+"""FunASR itself as an engine: the reference that the others are measured against. Slow, one window at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import structlog
+
+from warmline.emotion.device import Placement
+from warmline.emotion.engine import EngineInfo, Samples, Scores
+from warmline.emotion.hub import FoundModel
+from warmline.emotion.labels import Labels
+from warmline.jobs.errors import DeviceUnavailable, ModelUnusable
+
+log = structlog.get_logger()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """FunASR prints its progress and its errors on stdout, where a command's own output belongs."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        if text := printed.getvalue().strip():
+            log.debug("funasr_printed", text=text)
+
+
+def load_auto_model(found: FoundModel, placement: Placement) -> Any:
+    """`funasr.AutoModel` on a directory whose configuration and weights have been checked before.
+
+    FunASR evaluates parts of the configuration, and only prints where it lacks a checkpoint or a device.
+    Raises DeviceUnavailable where it went to another device than it was told.
+    """
+    with _quiet():
+        from funasr import AutoModel
+
+        try:
+            model = AutoModel(
+                model=str(found.directory),
+                device=placement.device,
+                ncpu=placement.threads,  # without it FunASR sets 4 threads, whatever the machine has
+                disable_update=True,  # without it FunASR asks a package index for a newer version
+                disable_pbar=True,
+                disable_log=True,
+            )
+        except (RuntimeError, KeyError, ValueError, AssertionError) as error:
+            raise ModelUnusable(f"FunASR cannot load {found.directory}: {error}.") from error
+    if model.kwargs["device"] != placement.device:
+        raise DeviceUnavailable(f"FunASR went to {model.kwargs['device']} instead of {placement.device}.")
+    return model
+
+
+class FunasrEngine:
+    """Scores windows with FunASR; see `Engine`."""
+
+    def __init__(self, model: Any, labels: Labels, info: EngineInfo, *, min_samples: int) -> None:
+        self.info = info
+        self.min_samples = min_samples
+        self._model = model
+        self._tokens = [labels.tokens[row] for row in labels.rows]
+
+    def prepare(self, windows: Sequence[Samples]) -> Sequence[Samples]:
+        """The windows as they are. Raises ValueError for one that is too short."""
+        for window in windows:
+            if window.ndim != 1 or window.size < self.min_samples:
+                raise ValueError(f"a window is one row of at least {self.min_samples} samples, not {window.shape}")
+        return windows
+
+    def infer(self, prepared: Sequence[Samples]) -> list[dict[str, float]]:
+        """Each window's scores by token."""
+        return [self._score(window) for window in prepared]
+
+    def _score(self, window: Samples) -> dict[str, float]:
+        with _quiet():
+            (result,) = self._model.generate(
+                np.ascontiguousarray(window), granularity="utterance", extract_embedding=False
+            )
+        return dict(zip(result["labels"], result["scores"], strict=True))
+
+    def finish(self, output: Sequence[dict[str, float]]) -> Scores:
+        """The scores in the order of the labels."""
+        rows = [[scores[token] for token in self._tokens] for scores in output]
+        return np.array(rows, dtype=np.float32).reshape(len(output), len(self._tokens))

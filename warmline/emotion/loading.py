@@ -1,0 +1,128 @@
+"""The one place where a model is loaded: from the settings to an engine."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import torch
+
+from config.settings import EmotionSettings
+from warmline.emotion.checkpoint import WEIGHTS_FILE, read_checkpoint
+from warmline.emotion.configuration import Configuration, read_configuration
+from warmline.emotion.converted import Weights, load_weights, remembered_hash
+from warmline.emotion.device import Placement, Precision, choose_placement
+from warmline.emotion.engine import Engine, EngineInfo
+from warmline.emotion.hub import FoundModel, find_model
+from warmline.emotion.labels import STANDARD_LABELS, Labels, read_labels
+from warmline.jobs.errors import ModelUnusable
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model directory, read and checked, its weights aside."""
+
+    found: FoundModel
+    labels: Labels
+    configuration: Configuration
+    models_dir: Path
+
+    def convert(self, precision: Precision) -> Weights:
+        """Its weights, converted unless they are already. Raises ModelUnusable."""
+        return load_weights(
+            self.found.directory, self.configuration, models_dir=self.models_dir, precision=precision
+        )
+
+    def hash(self) -> str:
+        """sha256 of model.pt's bytes, hex."""
+        return remembered_hash(self.found.directory / WEIGHTS_FILE, self.models_dir / "converted" / "hashes")
+
+
+def open_model(name: str, models_dir: Path) -> Model:
+    """Finds a model by name, hub id or path and checks its labels and configuration. Raises ModelUnusable."""
+    models_dir = models_dir.expanduser()
+    found = find_model(name, models_dir)
+    labels = read_labels(found.directory)
+    if found.standard and labels.names != STANDARD_LABELS:
+        raise ModelUnusable(
+            f"{found.directory} names the labels {', '.join(labels.names)}, but {found.name} has"
+            f" {', '.join(STANDARD_LABELS)}. Fetch it again."
+        )
+    configuration = read_configuration(found.directory, labels=len(labels.tokens))
+    return Model(found=found, labels=labels, configuration=configuration, models_dir=models_dir)
+
+
+def load_engine(settings: EmotionSettings, *, threads: int, child_index: int = 0) -> Engine:
+    """Loads the model that the settings name. Not yet warm: see `warm`.
+
+    `threads` is this process's share of the cores (`threads_per_child`); `child_index` chooses among GPUs.
+    Raises ModelUnusable, DeviceUnavailable.
+    """
+    started = time.perf_counter()
+    model = open_model(settings.model, settings.models_dir)
+    if settings.engine == "funasr" and settings.precision == "bf16":
+        raise ModelUnusable("The funasr engine runs in fp32 only. Set WARMLINE_PRECISION to auto or fp32.")
+    if settings.engine == "funasr":
+        settings = settings.model_copy(update={"precision": "fp32"})
+    placement = choose_placement(settings, threads=threads, child_index=child_index)
+    # State of the whole process, and of one child its share: torch's default is all cores, in every child.
+    torch.set_num_threads(threads)
+    engine = _funasr(model, placement) if settings.engine == "funasr" else _torch(model, placement)
+    log.info(
+        "model_loaded",
+        model=engine.info.model,
+        mini=engine.info.mini,
+        engine=engine.info.engine,
+        device=engine.info.device,
+        precision=engine.info.precision,
+        threads=threads,
+        seconds=round(time.perf_counter() - started, 2),
+    )
+    return engine
+
+
+def _torch(model: Model, placement: Placement) -> Engine:
+    from warmline.emotion.torch_engine import GPU_BATCH_SAMPLES, TorchEngine, build_model
+
+    on_cuda = placement.device != "cpu"
+    if on_cuda:
+        # cuDNN's convolutions round fp32 to 10 bits unless told otherwise: not FunASR's scores to 1e-4.
+        torch.backends.cudnn.allow_tf32 = False
+    weights = model.convert(placement.precision)
+    network = build_model(model.configuration.architecture, weights, placement.device)
+    return TorchEngine(
+        network,
+        model.labels,
+        _info(model, "torch", placement, weights.model_hash),
+        batch_samples=GPU_BATCH_SAMPLES if on_cuda else 0,
+    )
+
+
+def _funasr(model: Model, placement: Placement) -> Engine:
+    from warmline.emotion.funasr_engine import FunasrEngine, load_auto_model
+
+    # FunASR leaves a tensor that is missing or has another shape at its random start: it is refused here.
+    read_checkpoint(model.found.directory / WEIGHTS_FILE, model.configuration)
+    return FunasrEngine(
+        load_auto_model(model.found, placement),
+        model.labels,
+        _info(model, "funasr", placement, model.hash()),
+        min_samples=model.configuration.architecture.min_samples,
+    )
+
+
+def _info(model: Model, engine: str, placement: Placement, model_hash: str) -> EngineInfo:
+    return EngineInfo(
+        model=model.found.name,
+        model_hash=model_hash,
+        mini=model.found.mini,
+        labels=model.labels.names,
+        engine=engine,
+        device=placement.device,
+        precision=placement.precision,
+        threads=placement.threads,
+    )
