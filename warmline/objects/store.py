@@ -58,6 +58,13 @@ class ObjectStore:
     def __repr__(self) -> str:
         return f"ObjectStore(endpoint_url={self._settings.endpoint_url or 'AWS'!r})"
 
+    def close(self) -> None:
+        """Closes the connections; the next call opens new ones."""
+        with self._lock:
+            client, self._built = self._built, None
+        if client is not None:
+            client.close()
+
     def check_allowed(self, bucket: str) -> None:
         """Raises BucketNotAllowed unless jobs may read this bucket."""
         if bucket not in self._settings.source_buckets:
@@ -90,7 +97,8 @@ class ObjectStore:
                 Bucket=source.bucket, Key=source.key, IfMatch=f'"{facts.etag}"', **_version(source)
             )
             if answer["ETag"].strip('"') != facts.etag:
-                raise ObjectChanged  # a store that takes If-Match and does not heed it
+                # A store that takes If-Match and does not heed it.
+                raise ObjectChanged(f"{source.uri}: the object was replaced while the job ran; submit it again.")
             try:
                 with closing(answer["Body"]) as body:
                     self._write(body, to, source)
