@@ -130,7 +130,7 @@ def _checked(scores: Scores) -> list[list[float]]:
     # JSON has no NaN, and a mean over one would spoil a whole channel.
     if not np.isfinite(scores).all():
         raise ModelUnusable(
-            "The model gave scores that are not numbers; check its weights or set WARMLINE_EMOTION_PRECISION=fp32."
+            "The model gave scores that are not numbers; check its weights or set WARMLINE_PRECISION=fp32."
         )
     rows: list[list[float]] = scores.astype(np.float64).round(SCORE_DECIMALS).tolist()
     return rows
