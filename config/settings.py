@@ -252,21 +252,51 @@ def known_variables() -> dict[str, tuple[str, str]]:
     }
 
 
-def load_settings(*, dotenv: Path = Path(".env"), **overrides: str) -> Settings:
+def load_settings(*, dotenv: Path = Path(".env"), with_stack: bool = True, **overrides: str) -> Settings:
     """Reads the settings from the environment, `.env` and a running stack's file.
 
+    `with_stack=False` leaves that file out: for the process that is about to write it.
     `overrides` are variables that win over every source (`WARMLINE_MODEL="mini"`): what a command line said.
     Raises SettingsError, which names the variable, for an unknown one or a bad value.
     """
     given = {name for name in (*os.environ, *dotenv_values(dotenv), *overrides) if name.startswith(PREFIX)}
     _reject_unknown(given)
     stack = _build_section(StackSettings, (dotenv,), overrides)
-    files = (stack.data_dir / STACK_ENV_FILE, dotenv)  # the later one wins
+    files = (stack.data_dir / STACK_ENV_FILE, dotenv) if with_stack else (dotenv,)  # the later one wins
     sections = {name: _build_section(cls, files, overrides) for name, cls in section_classes().items()}
     try:
         return Settings.model_validate(sections)
     except ValidationError as error:
         raise SettingsError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+
+
+def process_environment(settings: Settings, **extra: str) -> dict[str, str]:
+    """The environment for a process that is to have exactly these settings, whatever `.env` says there.
+
+    It holds secrets: hand it to the process, and write it nowhere. `extra` are further variables.
+    """
+    others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return {**others, **to_variables(settings), **extra}
+
+
+def to_variables(settings: Settings) -> dict[str, str]:
+    """The settings as `load_settings` would read them: name in the environment -> value, secrets included."""
+    return {
+        variable: _to_text(getattr(getattr(settings, section), field))
+        for variable, (section, field) in known_variables().items()
+    }
+
+
+def _to_text(value: object) -> str:
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case tuple():
+            return ",".join(_to_text(part) for part in value)
+        case bool():
+            return str(value).lower()
+        case _:
+            return str(value)
 
 
 def _reject_unknown(names: set[str]) -> None:

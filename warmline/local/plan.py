@@ -1,0 +1,196 @@
+"""Which parts a stack has, at which addresses, with which passwords: from its settings and its data directory."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+import config
+from config.settings import Settings, to_variables
+from warmline.jobs.ledger import Ledger
+from warmline.local.addresses import Addresses
+from warmline.local.credentials import Credentials
+from warmline.local.directory import StackDirectory
+from warmline.local.parts import Part, ServerMissing
+from warmline.local.ports import LOOPBACK
+from warmline.local.private_files import write_private
+from warmline.local.probes import page_waits_for, s3_waits_for, worker_waits_for
+from warmline.local.seaweedfs import CLEARED_VARIABLES, SeaweedfsServer
+from warmline.local.valkey import ValkeyServer
+from warmline.objects.store import ObjectStore
+
+# A worker that is told to stop finishes its running job first; nobody's call is to be scored twice for a restart.
+WORKER_STOP_SECONDS = 600
+
+# What clients on this machine need to reach the stack.
+_CLIENTS_VARIABLES = (
+    "WARMLINE_REDIS_URL",
+    "WARMLINE_S3_ENDPOINT_URL", "WARMLINE_S3_REGION", "WARMLINE_S3_ACCESS_KEY", "WARMLINE_S3_SECRET_KEY",
+    "WARMLINE_S3_SOURCE_BUCKETS", "WARMLINE_S3_RESULTS_BUCKET", "WARMLINE_S3_RESULTS_PREFIX",
+    "WARMLINE_API_HOST", "WARMLINE_API_PORT", "WARMLINE_API_URL", "WARMLINE_API_KEYS",
+    "WARMLINE_FLOWER_HOST", "WARMLINE_FLOWER_PORT", "WARMLINE_FLOWER_USER", "WARMLINE_FLOWER_PASSWORD",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A stack that is ready to be started."""
+
+    settings: Settings  # with every address and password filled in
+    addresses: Addresses
+    valkey: ValkeyServer | None  # None: the settings name a Redis
+    s3: SeaweedfsServer | None  # None: the settings name an S3
+
+
+def make_plan(settings: Settings, directory: StackDirectory) -> Plan:
+    """Chooses ports and passwords, those of the last start again. Raises StackError, NoFreePort."""
+    credentials = Credentials.keep(directory.credentials_file)
+    addresses = Addresses.keep(directory.ports_file, settings)
+    valkey = s3 = None
+    if settings.stack.embed_redis:
+        valkey = ValkeyServer(
+            directory=directory.of("valkey"), port=addresses.valkey, password=credentials.redis_password
+        )
+    if settings.stack.embed_s3:
+        s3 = SeaweedfsServer(
+            directory=directory.of("s3"),
+            ports=addresses.s3,
+            access_key=credentials.s3_access_key,
+            secret_key=credentials.s3_secret_key,
+        )
+    filled = _fill_in(settings, directory, credentials, addresses, valkey, s3)
+    return Plan(settings=filled, addresses=addresses, valkey=valkey, s3=s3)
+
+
+def _fill_in(
+    settings: Settings,
+    directory: StackDirectory,
+    credentials: Credentials,
+    addresses: Addresses,
+    valkey: ValkeyServer | None,
+    s3: SeaweedfsServer | None,
+) -> Settings:
+    api_host = LOOPBACK if settings.api.host in {"0.0.0.0", "::", ""} else settings.api.host  # noqa: S104
+    api = {"port": addresses.api, "url": settings.api.url or f"http://{api_host}:{addresses.api}"}
+    changes: dict[str, dict[str, object]] = {
+        "api": api if settings.api.keys else {**api, "keys": (SecretStr(credentials.api_key),)},
+        "flower": {"port": addresses.flower},
+        "stack": {"data_dir": directory.path},
+    }
+    if not settings.flower.password.get_secret_value():
+        changes["flower"]["password"] = SecretStr(credentials.flower_password)
+    if valkey is not None:
+        changes["redis"] = {"url": SecretStr(valkey.url())}
+    if s3 is not None:
+        changes["s3"] = {
+            "endpoint_url": s3.endpoint_url,
+            "access_key": SecretStr(s3.access_key),
+            "secret_key": SecretStr(s3.secret_key),
+        }
+    sections = {name: getattr(settings, name).model_copy(update=change) for name, change in changes.items()}
+    return settings.model_copy(update=sections)
+
+
+def write_files(plan: Plan, directory: StackDirectory) -> None:
+    """Writes each server's own configuration, and the file that clients of the stack read."""
+    if plan.valkey is not None:
+        plan.valkey.write_configuration()
+    if plan.s3 is not None:
+        plan.s3.write_configuration()
+        plan.s3.remove_sockets()
+    directory.of("flower").mkdir(mode=0o700, exist_ok=True)
+    variables = to_variables(plan.settings)
+    lines = [
+        "# Written by `warmline up` for its clients; it holds passwords, and is removed when the stack stops."
+    ]
+    lines += [f"{name}='{_escaped(variables[name])}'" for name in _CLIENTS_VARIABLES]
+    write_private(directory.clients_file, "\n".join(lines) + "\n")
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def plan_parts(plan: Plan) -> Sequence[Part]:
+    """The parts in the order in which they start. Raises ServerMissing."""
+    settings, here = plan.settings, Path.cwd()
+    parts = []
+    if plan.valkey is not None:
+        parts.append(_valkey_part(plan.valkey))
+    if plan.s3 is not None:
+        parts.append(_s3_part(plan.s3, settings))
+    for module, package in (("uvicorn", "uvicorn"), ("supervisor", "supervisor"), ("flower", "flower")):
+        if importlib.util.find_spec(module) is None:
+            raise ServerMissing(package, "a part of the one-machine stack")
+    ledger = Ledger.connect(settings.redis, settings.jobs)
+    api_url = f"http://{_reachable(settings.api.host)}:{settings.api.port}"
+    flower_url = f"http://{_reachable(settings.flower.host)}:{settings.flower.port}"
+    parts.append(
+        Part(
+            name="api",
+            command=[sys.executable, "-m", "api.app"],
+            directory=here,
+            address=api_url,
+            waiting_for=lambda _: page_waits_for(f"{api_url}/live"),
+        )
+    )
+    parts.append(
+        Part(
+            name="worker",
+            command=[sys.executable, "-m", "workers.app"],
+            directory=here,
+            address=f"model {settings.emotion.model}",
+            waiting_for=lambda pid: worker_waits_for(ledger, pid),
+            stop_seconds=WORKER_STOP_SECONDS,
+        )
+    )
+    parts.append(
+        Part(
+            name="flower",
+            command=flower_command(),
+            directory=here,
+            address=flower_url,
+            waiting_for=lambda _: page_waits_for(f"{flower_url}/healthcheck"),
+        )
+    )
+    return parts
+
+
+def flower_command() -> list[str]:
+    """Flower, with the workers' Celery application; address and password are in config/flower.py."""
+    file = Path(config.__file__).with_name("flower.py")
+    return [sys.executable, "-m", "celery", "-A", "workers.app", "flower", f"--conf={file}"]
+
+
+def _valkey_part(server: ValkeyServer) -> Part:
+    return Part(
+        name="valkey",
+        command=server.command,
+        directory=server.directory,
+        address=f"redis://{server.host}:{server.port}/0",
+        waiting_for=lambda _: None if server.answers() else "its first answer",
+    )
+
+
+def _s3_part(server: SeaweedfsServer, settings: Settings) -> Part:
+    store = ObjectStore(settings.s3)
+    return Part(
+        name="s3",
+        command=server.command,
+        directory=server.working_directory,
+        address=server.endpoint_url,
+        waiting_for=lambda _: s3_waits_for(server, store, settings),
+        cleared=CLEARED_VARIABLES,
+    )
+
+
+def _reachable(host: str) -> str:
+    """The address at which this machine reaches what binds to `host`."""
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not bound
+        return LOOPBACK
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,170 @@
+"""The one-machine stack: starts real servers as supervised child processes, and leaves none behind.
+
+    with running_stack(load_settings(with_stack=False)) as stack:
+        ...  # every part serves; stack.settings has their addresses
+
+Read this module first. The parts start in order, each after the one before it answers: Valkey, SeaweedFS, the API,
+the worker, Flower.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import structlog
+
+from config.settings import Settings, process_environment
+from warmline.local import events
+from warmline.local.directory import StackDirectory
+from warmline.local.events import Event, LeftoversFound, OnEvent, PartStopping, PortTaken
+from warmline.local.interruptions import Interruptions
+from warmline.local.lock import stack_lock
+from warmline.local.monitor import Monitor
+from warmline.local.parts import Part, StackError
+from warmline.local.plan import Plan, make_plan, plan_parts, write_files
+from warmline.local.processes import MARKER, end_leftovers, find_processes
+from warmline.local.state import StateFile
+from warmline.local.supervisor import Supervisor, SupervisorGone
+
+log = structlog.get_logger()
+
+LEFTOVER_GRACE_SECONDS = 20.0
+_POLL_SECONDS = 0.1
+
+
+class Stack:
+    """A stack whose every part serves."""
+
+    def __init__(
+        self, settings: Settings, directory: StackDirectory, parts: Sequence[Part], monitor: Monitor
+    ) -> None:
+        self.settings = settings  # with the addresses and passwords of the parts filled in
+        self.directory = directory
+        self.parts = parts
+        self._monitor = monitor
+
+    @property
+    def failure(self) -> StackError | None:
+        """Why the stack has given up, if it has."""
+        return self._monitor.failure
+
+    def wait(self, timeout_seconds: float | None = None) -> None:
+        """Returns when the stack has given up on a part, or the time is over."""
+        self._monitor.failed.wait(timeout_seconds)
+
+
+@contextmanager
+def running_stack(settings: Settings, *, on_event: OnEvent = events.ignore) -> Iterator[Stack]:
+    """Runs the stack while the block lasts; every part serves when the block begins, and none is left after it.
+
+    A part that dies is started again, later each time; one that dies `settings.stack.max_deaths` times within ten
+    minutes fails the stack: `stack.failure` says why, and the block's end raises it. SIGINT, SIGTERM and SIGHUP
+    are KeyboardInterrupt within the block. `on_event` may be called from another thread.
+
+    Raises StackError: the stack does not start, a server is not installed, or a part was given up.
+    Raises StackRunning when another process runs a stack on this data directory.
+    """
+    directory = StackDirectory(settings.stack.data_dir)
+    directory.make()
+    with ExitStack() as cleanup:
+        interruptions = cleanup.enter_context(Interruptions())
+        cleanup.enter_context(stack_lock(directory.lock_file))
+        _end_leftovers(directory, on_event)
+        plan = make_plan(settings, directory)
+        _tell_taken_ports(plan, on_event)
+        parts = plan_parts(plan)
+        write_files(plan, directory)
+        yield from _run(plan, directory, parts, interruptions, on_event)
+
+
+def _run(
+    plan: Plan, directory: StackDirectory, parts: Sequence[Part], interruptions: Interruptions, on_event: OnEvent
+) -> Iterator[Stack]:
+    state = StateFile(directory.state_file, parts)
+
+    def note_and_pass_on(event: Event) -> None:
+        state.note(event)
+        on_event(event)
+
+    supervisor = Supervisor(directory)
+    limits = plan.settings.stack
+    monitor = Monitor(
+        directory,
+        supervisor,
+        parts,
+        note_and_pass_on,
+        max_deaths=limits.max_deaths,
+        start_timeout_seconds=limits.start_timeout_seconds,
+    )
+    stack = Stack(plan.settings, directory, parts, monitor)
+    try:
+        state.enter("starting")
+        supervisor.start(parts, process_environment(plan.settings, **{MARKER: str(directory.path)}))
+        for part in parts:
+            monitor.start_part(part.name, interruptions)
+        state.enter("ready")
+        monitor.watch_in_background()
+        try:
+            interruptions.raise_from_now_on()
+            yield stack
+        finally:
+            interruptions.only_note_from_now_on()
+    except Exception as error:
+        if stack.failure is not None:  # whatever the block ran into, this is why
+            raise stack.failure from error
+        raise
+    finally:
+        monitor.stop()
+        state.enter("stopping")
+        _stop(supervisor, monitor, directory, interruptions, on_event)
+        if plan.s3 is not None:
+            plan.s3.remove_sockets()
+        directory.remove_run_files()
+    if stack.failure is not None:
+        raise stack.failure
+
+
+def _end_leftovers(directory: StackDirectory, on_event: OnEvent) -> None:
+    if found := find_processes(directory):
+        on_event(LeftoversFound(sorted({each.part for each in found})))
+        end_leftovers(directory, LEFTOVER_GRACE_SECONDS)
+    directory.remove_run_files()
+
+
+def _tell_taken_ports(plan: Plan, on_event: OnEvent) -> None:
+    addresses = plan.addresses
+    chosen = (addresses.valkey, addresses.s3.s3, addresses.api, addresses.flower)
+    embedded = (plan.valkey is not None, plan.s3 is not None, True, True)
+    names = ("valkey", "s3", "api", "flower")
+    for name, there, usual, port in zip(names, embedded, addresses.usual, chosen, strict=True):
+        if there and usual != port:
+            on_event(PortTaken(name, usual, port))
+
+
+def _stop(
+    supervisor: Supervisor,
+    monitor: Monitor,
+    directory: StackDirectory,
+    interruptions: Interruptions,
+    on_event: OnEvent,
+) -> None:
+    """Ends the parts, the last one first. A signal meanwhile ends them at once."""
+    signals = interruptions.count
+    try:
+        for watch in reversed(monitor.watches.values()):
+            if supervisor.processes()[watch.part.name].pid:
+                on_event(PartStopping(watch.part.name, watch.part.stop_seconds))
+                supervisor.stop_part(watch.part.name)
+            while supervisor.processes()[watch.part.name].pid:
+                if interruptions.count > signals:
+                    supervisor.kill_part(watch.part.name)
+                monitor.pass_on_logs()
+                time.sleep(_POLL_SECONDS)
+    except SupervisorGone:
+        log.warning("supervisor_gone", data=str(directory.path))  # the leftovers are found without it
+    supervisor.shutdown(LEFTOVER_GRACE_SECONDS)
+    end_leftovers(directory, 0.0 if interruptions.count > signals else LEFTOVER_GRACE_SECONDS)
+    monitor.pass_on_logs()
+    monitor.close()
