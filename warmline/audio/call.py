@@ -126,7 +126,9 @@ class CallAudio:
                 raise AudioTooLong
             # A NaN fails every comparison, so one comparison finds it and infinity too.
             if not (np.abs(block) <= LARGEST_SAMPLE).all():
-                raise BrokenAudio
+                raise BrokenAudio(
+                    "The audio holds samples that are not numbers, or far beyond any level; export it again."
+                )
             yield block
 
     def _timed(self, stage: str, steps: Iterator[_T]) -> Iterator[_T]:

@@ -22,7 +22,7 @@ _DEMUXERS_THAT_GUESS = ("aac", "ac3", "eac3", "amr", "amrnb", "amrwb", "au", "gs
 _DEMUXERS = ",".join((*_DEMUXERS_THAT_STATE_A_LENGTH, *_DEMUXERS_THAT_GUESS))
 
 # What full scale is in the sample formats that FFmpeg decodes to.
-_FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
+_FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
 
 # FFmpeg's errors come as FFmpegError; PyAV adds Python's own where a stream or a frame is not what it expects.
 _PYAV_ERRORS = (av.FFmpegError, OSError, RuntimeError, ValueError, LookupError, TypeError)
@@ -49,7 +49,7 @@ class PyavDecoder:
             self._first = self._first_frame()
             self.info = AudioInfo(
                 container=self._container.format.name.split(",")[0],
-                codec=self._stream.codec_context.name,
+                codec=self._stream.codec_context.codec.canonical_name,
                 sample_rate_hz=self._first.sample_rate,
                 channels=self._first.layout.nb_channels,
                 declared_seconds=self._declared_seconds(head),
@@ -85,8 +85,9 @@ class PyavDecoder:
 
     def _audio_stream(self) -> av.AudioStream:
         stream = self._container.streams.best("audio")
-        if not isinstance(stream, av.AudioStream):
-            raise NotAudio("The file holds no audio, only other streams; check that it is the right file.")
+        # A stream whose codec FFmpeg does not know has no codec context.
+        if not isinstance(stream, av.AudioStream) or stream.codec_context is None:
+            raise NotAudio("The file holds no audio stream that can be decoded; check that it plays elsewhere.")
         # A call decodes hundreds of times faster than it plays: more threads would only take other jobs' cores.
         stream.codec_context.thread_count = 1
         return stream
@@ -134,10 +135,12 @@ class PyavDecoder:
 
 def _samples(frame: av.AudioFrame) -> Block:
     """(samples, channels), in [-1, 1] where the codec has integers."""
+    name = frame.format.packed.name
+    if name not in _FULL_SCALE:
+        raise NotAudio(f"The audio decodes to the sample format {name}, which Warmline does not read; convert it.")
     values = frame.to_ndarray()  # (channels, samples) where the format is planar, else (1, samples x channels)
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T
-    name = frame.format.packed.name
     if name == "u8":
         values = values.astype(np.float32) - _FULL_SCALE[name]
     return np.ascontiguousarray((values.astype(np.float32) / _FULL_SCALE[name]).T, dtype=np.float32)

@@ -11,9 +11,10 @@ import soundfile
 
 from warmline.audio.decoding import AudioInfo, Block
 from warmline.audio.truncation import libsndfile_log_says_truncated, ogg_ends_early
-from warmline.jobs.errors import EmptyAudio, NotAudio
+from warmline.jobs.errors import NotAudio
 
-# libsndfile's way to say that a stream's header does not tell its length is the largest number it has.
+# Of a FLAC stream that does not tell its length, libsndfile says the largest number it has and then fails near the
+# end; of a WAV that its recorder never closed, it says 0. FFmpeg reads both to their end.
 _UNKNOWN_FRAMES = 2**62
 
 
@@ -25,7 +26,7 @@ class SoundfileDecoder:
     """See `warmline.audio.decoding.Decoder`."""
 
     def __init__(self, path: Path, head: bytes) -> None:
-        """Raises Unreadable where libsndfile does not know the content, and EmptyAudio."""
+        """Raises Unreadable where libsndfile does not know the content or its length."""
         self._open = contextlib.ExitStack()
         # By descriptor, because given a name libsndfile and soundfile guess from its extension.
         descriptor = os.open(path, os.O_RDONLY)
@@ -35,22 +36,20 @@ class SoundfileDecoder:
         except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
             self.close()
             raise Unreadable(str(error)) from None
-        if self._file.frames == 0:
+        if not 0 < self._file.frames < _UNKNOWN_FRAMES:
             self.close()
-            raise EmptyAudio("The file has a header but no audio samples; check the recorder that wrote it.")
-        frames = self._file.frames if self._file.frames < _UNKNOWN_FRAMES else None
+            raise Unreadable("the header does not say how long the audio is")
         rate_hz = self._file.samplerate
         self.info = AudioInfo(
             container=self._file.format,
             codec=self._file.subtype,
             sample_rate_hz=rate_hz,
             channels=self._file.channels,
-            declared_seconds=frames / rate_hz if frames is not None and rate_hz > 0 else None,
+            declared_seconds=self._file.frames / rate_hz if rate_hz > 0 else None,
         )
         self.truncated = libsndfile_log_says_truncated(self._file.extra_info) or (
             head.startswith(b"OggS") and ogg_ends_early(path)
         )
-        self._declared_frames = frames
 
     def blocks(self) -> Iterator[Block]:
         """(frames, channels) float32, a second at a time. Raises NotAudio if not even the first block decodes."""
@@ -69,7 +68,7 @@ class SoundfileDecoder:
                 break
             frames_read += len(block)
             yield block
-        if self._declared_frames is not None and frames_read < self._declared_frames:
+        if frames_read < self._file.frames:
             self.truncated = True
 
     def close(self) -> None:

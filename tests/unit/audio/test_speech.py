@@ -1,0 +1,39 @@
+"""The speech probabilities are silero-vad's own."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soxr
+
+from tests.recordings import BILLING, VOICEMAIL, read
+from warmline.audio.speech import CHUNK_SAMPLES, SpeechModel, SpeechState
+
+
+@pytest.mark.parametrize(("path", "channel"), [(VOICEMAIL, 0), (BILLING, 1)])
+def test_probabilities_equal_those_of_silero_itself(path: Path, channel: int) -> None:
+    # Given a channel at 16 kHz, and the probabilities that silero's own wrapper gives chunk by chunk
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import silero_vad
+
+        reference = silero_vad.load_silero_vad(onnx=True)
+    call, rate_hz = read(path)
+    samples = soxr.resample(call[:, channel], rate_hz, 16_000).astype(np.float32)
+    expected = reference.audio_forward(torch.from_numpy(samples)[None], sr=16_000).numpy()[0]
+    # When ours come in one call, and in calls of 100 chunks
+    model = SpeechModel()
+    at_once = model.probabilities(samples, SpeechState.initial())
+    state = SpeechState.initial()
+    steps = range(0, len(samples), 100 * CHUNK_SAMPLES)
+    in_parts = np.concatenate([model.probabilities(samples[i : i + 100 * CHUNK_SAMPLES], state) for i in steps])
+    # Then all three agree, and there is both speech and silence to agree on
+    np.testing.assert_allclose(at_once, expected, atol=1e-4)
+    np.testing.assert_allclose(in_parts, at_once, atol=1e-5)
+    assert expected.max() > 0.9
+    assert expected.min() < 0.1
