@@ -19,10 +19,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+FILE_COLUMNS = 140
+
 
 def results() -> Console:
-    """For what was asked for."""
-    return Console(soft_wrap=not sys.stdout.isatty())
+    """For what was asked for. A file or a pipe has no width: it gets whole lines."""
+    return Console() if sys.stdout.isatty() else Console(width=FILE_COLUMNS)
 
 
 def notes() -> Console:

@@ -89,7 +89,7 @@ def _show(state: BatchState, jobs: list[JobState], reports: dict[str, Report], d
     out = consoles.results()
     out.print()
     shown = [(Path(job.job.source.key).name, reports[job.job.id]) for job in jobs if job.job.id in reports]
-    out.print(tables.calls_table(shown))
+    out.print(tables.calls_table(shown, out.width))
     for job in jobs:
         if job.failure:
             out.print(f"[red]{job.job.source.key}: {job.failure.message} [{job.failure.code}][/]", soft_wrap=True)

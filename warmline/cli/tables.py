@@ -14,6 +14,7 @@ from rich.text import Text
 from warmline.calls.report import ChannelReport, Report, ScoredWindow
 
 STRIP_CELLS = 48
+NARROW = 110  # columns; a narrower terminal gets a shorter strip and fewer columns
 CONFIDENT = 0.5  # a window's letter is a capital from this score on
 
 # A letter and a colour for each standard label. The colours are of Okabe and Ito's palette, which people with any
@@ -64,15 +65,22 @@ def legend(labels: Iterable[str]) -> Text:
     return line.append(f"(capital: score of {CONFIDENT:g} or more)", style="dim")
 
 
-def calls_table(reports: Iterable[tuple[str, Report]]) -> RenderableType:
-    """A table of calls, given as (name, report): each channel's top label, mean score, speech and timeline."""
+def calls_table(reports: Iterable[tuple[str, Report]], width: int) -> RenderableType:
+    """A table of calls, given as (name, report): each channel's top label, mean score, speech and timeline.
+
+    `width` is the terminal's, in columns: where it is narrow, the strip is shorter and lengths are left out.
+    """
+    narrow = width < NARROW
+    cells = max(12, min(STRIP_CELLS, width - 58)) if narrow else STRIP_CELLS
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("call", no_wrap=True)
-    table.add_column("length", justify="right")
+    table.add_column("call", no_wrap=True, max_width=22 if narrow else None)
+    if not narrow:
+        table.add_column("length", justify="right")
     table.add_column("channel", no_wrap=True)
     table.add_column("emotion", no_wrap=True)
     table.add_column("score", justify="right")
-    table.add_column("speech", justify="right")
+    if not narrow:
+        table.add_column("speech", justify="right")
     table.add_column("from start to end", no_wrap=True)
     labels: dict[str, None] = {}
     minis = False
@@ -80,7 +88,11 @@ def calls_table(reports: Iterable[tuple[str, Report]]) -> RenderableType:
         minis = minis or report.provenance.model.mini
         for channel in report.channels:
             first = channel is report.channels[0]
-            table.add_row(*_channel_row(name if first else "", report, channel, first=first))
+            duration = report.source.duration_seconds
+            length = [] if narrow else [f"{duration:.1f} s" if first else ""]
+            speech = [] if narrow else [f"{channel.speech_seconds:.1f} s"]
+            line = strip(channel.windows, duration, cells)
+            table.add_row(name if first else "", *length, channel.role, *_verdict(channel), *speech, line)
             for window in channel.windows:
                 labels.setdefault(window.top)
     parts: list[RenderableType] = [table, Text(), legend(sorted(labels))]
@@ -89,23 +101,17 @@ def calls_table(reports: Iterable[tuple[str, Report]]) -> RenderableType:
     return Group(*parts)
 
 
-def _channel_row(name: str, report: Report, channel: ChannelReport, *, first: bool) -> tuple[RenderableType, ...]:
+def _verdict(channel: ChannelReport) -> tuple[Text, str]:
+    """The channel's top label and its mean score."""
     top = channel.summary.top
-    duration = report.source.duration_seconds
-    return (
-        name,
-        f"{duration:.1f} s" if first else "",
-        channel.role,
-        Text(top or "no speech", style=LETTERS.get(top or "", ("", "dim"))[1]),
-        f"{channel.summary.scores[top]:.2f}" if top else "",
-        f"{channel.speech_seconds:.1f} s",
-        strip(channel.windows, duration),
-    )
+    if top is None:
+        return Text("no speech", style="dim"), ""
+    return Text(top, style=LETTERS.get(top, ("", "white"))[1]), f"{channel.summary.scores[top]:.2f}"
 
 
 def print_report(console: Console, report: Report) -> None:
     """One report for a person: the call's channels, then every window with its three highest scores."""
-    console.print(calls_table([(report.source.uri, report)]))
+    console.print(calls_table([(report.source.uri.rpartition("/")[2], report)], console.width))
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), title_justify="left")
     for heading in ("channel", "from", "to", "emotion", "then"):
         table.add_column(heading)

@@ -1,0 +1,122 @@
+"""`warmline analyze FILE...`: the pipeline in one process, without servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from config.logging import configure_logging
+from config.settings import LogSettings, Settings, load_settings
+from warmline.calls.report import Report, SourceFacts
+from warmline.cli import consoles, tables
+from warmline.jobs.errors import InternalError, InvalidRequest, WarmlineError
+from warmline.jobs.records import Options
+
+if TYPE_CHECKING:
+    from warmline.emotion.engine import Engine
+
+# What a command line may override, by option.
+VARIABLES = {
+    "model": "WARMLINE_MODEL",
+    "engine": "WARMLINE_ENGINE",
+    "precision": "WARMLINE_PRECISION",
+    "device": "WARMLINE_DEVICE",
+}
+
+
+def analyze(
+    files: Annotated[list[Path], typer.Argument(help="Recordings, of any format that plays.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One report a line on stdout, in the files' order, and nothing else.")
+    ] = False,
+    model: Annotated[str | None, typer.Option(help="mini, base, large, or a FunASR model directory.")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto, torch or funasr (the reference).")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    granularity: Annotated[
+        str, typer.Option(help="segment: windows of speech; utterance: each whole channel, as FunASR does.")
+    ] = "segment",
+    roles: Annotated[str, typer.Option(help="The channels' roles in order, e.g. agent,customer.")] = "",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the log on stderr.")] = False,
+) -> None:
+    """Scores recordings in this process and shows their reports; exit code 0 only when all were scored."""
+    given = {"model": model, "engine": engine, "precision": precision, "device": device}
+    overrides: dict[str, Any] = {VARIABLES[name]: value for name, value in given.items() if value is not None}
+    settings = load_settings(**overrides)
+    configure_logging(LogSettings(level="INFO" if verbose else "ERROR", format="console"), process="cli")
+    options = _options(granularity, roles)
+    failed = 0
+    reports: list[tuple[str, Report]] = []
+    with consoles.stdout_for_results_only() as out:
+        for path, outcome in _analyze_all(files, settings, options):
+            if isinstance(outcome, WarmlineError):
+                failed += 1
+                consoles.notes().print(f"{path}: {outcome.message} [{outcome.code}]", markup=False, soft_wrap=True)
+            elif as_json:
+                _print_line(out, outcome)
+            else:
+                reports.append((path.name, outcome))
+    if len(reports) == 1:
+        tables.print_report(consoles.results(), reports[0][1])
+    elif reports:
+        console = consoles.results()
+        console.print(tables.calls_table(reports, console.width))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _options(granularity: str, roles: str) -> Options:
+    from pydantic import ValidationError
+
+    try:
+        return Options.model_validate(
+            {"granularity": granularity, "roles": [role.strip() for role in roles.split(",") if role.strip()]}
+        )
+    except ValidationError as error:
+        problem: Any = error.errors()[0]
+        raise InvalidRequest(f"--{problem['loc'][0]}: {problem['msg']}") from None
+
+
+def _analyze_all(
+    files: list[Path], settings: Settings, options: Options
+) -> Iterator[tuple[Path, Report | WarmlineError]]:
+    """Each file with its report or what was wrong with it, in order."""
+    loaded = _load(settings)
+    with consoles.progress_bar(consoles.notes()) as bar:
+        task = bar.add_task("calls", total=len(files))
+        for path in files:
+            bar.update(task, description=path.name)
+            yield path, _analyze_one(path, loaded, settings, options)
+            bar.advance(task)
+
+
+def _load(settings: Settings) -> Engine:
+    from warmline.emotion.device import count_cores, threads_per_child
+    from warmline.emotion.loading import load_engine
+
+    with consoles.notes().status("loading the model"):
+        threads = threads_per_child(count_cores(), children=1, configured=settings.emotion.threads)
+        return load_engine(settings.emotion, threads=threads)
+
+
+def _analyze_one(path: Path, engine: Engine, settings: Settings, options: Options) -> Report | WarmlineError:
+    import structlog
+
+    from warmline.calls.analyze import analyze_call
+
+    try:
+        source = SourceFacts(uri=str(path), size_bytes=path.stat().st_size if path.is_file() else 0)
+        return analyze_call(path, source=source, engine=engine, options=options, settings=settings.audio)
+    except WarmlineError as error:
+        return error
+    except Exception:  # noqa: BLE001 - one bad file must not cost the others their reports
+        structlog.get_logger().exception("analysis_failed", call=str(path))
+        return InternalError("Warmline failed on this file in a way it did not foresee; the lines above say how.")
+
+
+def _print_line(out: TextIO, report: Report) -> None:
+    out.write(report.model_dump_json() + "\n")
+    out.flush()  # a reader at the other end of a pipe has each report as soon as it is there
