@@ -1,0 +1,143 @@
+"""The worker: a parent that imports what is heavy, and children that are warm before they take a job.
+
+`warmline-worker` runs it. `celery -A workers.app inspect ...` and Flower find the application under the name
+`app`, which is built when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+import socket
+import sys
+import warnings
+from typing import Any
+
+from celery import Celery, signals
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
+from celery.utils.log import get_multiprocessing_logger
+
+from config.logging import configure_logging
+from config.settings import Settings, SettingsError, load_settings
+from warmline.jobs.ledger import Ledger
+from warmline.jobs.queue import QUEUES, make_celery
+from workers.announcements import Announcements
+from workers.lifecycle import WarmChild
+from workers.readiness import Gate, Heart, make_steps
+from workers.scratch import Scratch
+from workers.supervision import Children
+from workers.tasks import register_tasks
+
+BAD_SETTINGS = 2  # exit code
+
+
+def main() -> int:
+    """Runs a worker until it is told to stop. Returns its exit code: 0, 1 for a failure, 2 for bad settings."""
+    try:
+        settings = load_settings()
+        configure_logging(settings.log, process="worker")
+        app = build_app(settings)
+    except SettingsError as error:
+        print(f"warmline-worker: {error}", file=sys.stderr)
+        return BAD_SETTINGS
+    # "You're running the worker with superuser privileges": no pickle is accepted here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    worker = app.Worker(
+        hostname=f"worker-{os.getpid()}@{socket.gethostname()}",
+        concurrency=_plan_children(settings),
+        queues=[QUEUES[lane] for lane in settings.worker.lanes],
+        loglevel=settings.log.level,
+        quiet=True,  # no banner, lines of the log only
+        without_gossip=True,  # workers have nothing to tell each other
+        without_mingle=True,
+        heartbeat_interval=settings.worker.heartbeat_seconds,  # Celery's own, for Flower
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def build_app(settings: Settings) -> Celery:
+    """The Celery application, and all that a worker needs hung on it. Raises SettingsError."""
+    app = make_celery(settings)
+    announcements = Announcements()
+    children = Children(announcements)
+    heart = Heart(Ledger.connect(settings.redis, settings.jobs), children, settings.worker)
+    gate = Gate(children, heart, settings.worker)
+    warm_gate, warm_limit = make_steps(gate, settings.worker, announcements)
+    app.steps["worker"].add(warm_gate)
+    app.steps["consumer"].add(warm_limit)
+    child = WarmChild(settings, announcements)
+    register_tasks(app, child.desk)
+    _connect_signals(settings, gate, child, heart)
+    return app
+
+
+def _connect_signals(settings: Settings, gate: Gate, child: WarmChild, heart: Heart) -> None:
+    """Celery's own names for the moments of a worker's life. What an exception raised there is worth: nothing."""
+
+    @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
+    def setup_logging(**_: Any) -> None:
+        # A receiver here keeps Celery from configuring the log itself.
+        configure_logging(settings.log, process="worker")
+        billiard_log = get_multiprocessing_logger()
+        billiard_log.handlers[:], billiard_log.propagate = [], True
+        if settings.log.level != "DEBUG":
+            # Their lines on each job and child repeat ours, and show the job's metadata.
+            for logger in (billiard_log, logging.getLogger("celery")):
+                logger.setLevel(max(logging.WARNING, logging.getLevelName(settings.log.level)))
+
+    @signals.celeryd_after_setup.connect(weak=False)  # type: ignore[untyped-decorator]
+    def filter_warnings(**_: Any) -> None:
+        # What worker_cancel_long_running_tasks_on_connection_loss will mean in Celery 6, at each connection loss.
+        warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+
+    @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
+    def before_children(sender: Any, **_: Any) -> None:
+        _import_what_is_heavy()
+        try:
+            scratch = Scratch.open(settings.worker.scratch_dir)
+        except SettingsError as error:
+            print(f"warmline-worker: {error}", file=sys.stderr)
+            raise SystemExit(BAD_SETTINGS) from error
+        child.prepare(scratch, worker=sender.hostname, children=sender.concurrency)
+
+    @signals.worker_before_create_process.connect(weak=False)  # type: ignore[untyped-decorator]
+    def before_each_child(sender: Any, **_: Any) -> None:
+        gate.before_fork(sender)
+
+    @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
+    def in_each_child(**_: Any) -> None:
+        child.start()
+
+    @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
+    def after_children(sender: Any, **_: Any) -> None:
+        heart.stop(sender)
+        child.clean_up()
+
+
+def _import_what_is_heavy() -> None:
+    """Once, before the forks: children share the pages, and one that is replaced is back sooner.
+
+    Nothing is run: threads that torch starts would not survive the fork, nor would a CUDA context.
+    """
+    for name in ("warmline.emotion.loading", "warmline.emotion.torch_engine", "workers.scoring"):
+        importlib.import_module(name)
+
+
+def _plan_children(settings: Settings) -> int:
+    from warmline.emotion.device import plan_children  # touches no GPU
+
+    return plan_children(settings.worker.children, device=settings.emotion.device)
+
+
+@functools.cache
+def _default_app() -> Celery:
+    return build_app(load_settings())
+
+
+def __getattr__(name: str) -> Celery:
+    if name == "app":
+        return _default_app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,145 @@
+"""A child's life: the model is loaded and has analysed something before the child is asked for anything.
+
+Celery runs `start` in `worker_process_init`, where an exception is swallowed and a child without a model would
+serve. So a child that cannot get warm tells its parent and ends itself.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import wave
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import structlog
+from billiard import current_process
+
+from config.settings import Settings
+from warmline.jobs.errors import WarmlineError
+from warmline.jobs.ledger import Ledger
+from warmline.jobs.records import ChildState, Options
+from warmline.objects.store import ObjectStore
+from workers.announcements import Announcements
+from workers.scratch import Scratch
+
+if TYPE_CHECKING:
+    from warmline.emotion.engine import Engine
+    from workers.scoring import Desk
+
+log = structlog.get_logger()
+
+MINI_NOTE = "mini model: for trying things out"
+REHEARSAL_SECONDS = 2
+
+
+class WarmChild:
+    """What a child has. Made and prepared in the parent, started in the child."""
+
+    def __init__(self, settings: Settings, announcements: Announcements) -> None:
+        self._settings = settings
+        self._announcements = announcements
+        self._scratch: Scratch | None = None
+        self._worker = ""
+        self._children = 1
+        self._desk: Desk | None = None
+
+    def prepare(self, scratch: Scratch, *, worker: str, children: int) -> None:
+        """In the parent, before it forks: where calls lie, the worker's name, how many share the cores."""
+        self._scratch, self._worker, self._children = scratch, worker, children
+
+    def start(self) -> None:
+        """In the child, before it takes jobs. Does not return when the model cannot be used: the process ends."""
+        try:
+            self._announcements.tell_warm(self._get_warm())
+        except WarmlineError as error:
+            self._give_up(error.message)
+        except BaseException as error:  # SystemExit, too: this process must not serve
+            log.critical("child_crashed", exc_info=True)
+            self._give_up(f"{type(error).__name__}: {error}")
+
+    def desk(self) -> Desk:
+        """Where the child works."""
+        if self._desk is None:
+            raise RuntimeError("a job came to a process that is not warm")
+        return self._desk
+
+    def clean_up(self) -> None:
+        """In the parent, when the children are gone."""
+        if self._scratch is not None:
+            self._scratch.remove()
+
+    def _get_warm(self) -> ChildState:
+        from warmline.emotion.device import count_cores, threads_per_child
+        from warmline.emotion.engine import warm
+        from warmline.emotion.loading import load_engine
+        from workers.scoring import Desk
+
+        if self._scratch is None:
+            raise RuntimeError("the parent did not prepare")
+        started = time.monotonic()
+        self._scratch.enter_child()
+        threads = threads_per_child(count_cores(), self._children, self._settings.emotion.threads)
+        engine = load_engine(self._settings.emotion, threads=threads, child_index=current_process().index)
+        warm(engine)
+        self._desk = Desk(
+            worker=self._worker,
+            engine=engine,
+            ledger=Ledger.connect(self._settings.redis, self._settings.jobs),
+            store=ObjectStore(self._settings.s3),
+            scratch=self._scratch,
+            settings=self._settings,
+        )
+        _rehearse(self._desk)
+        return _describe(engine, time.monotonic() - started)
+
+    def _give_up(self, reason: str) -> NoReturn:
+        self._announcements.tell_failed(reason)
+        os._exit(1)
+
+
+def _rehearse(desk: Desk) -> None:
+    """Walks the road of a job once, so that the first one finds imports done, models loaded, connections open.
+
+    Raises what the analysis raises: an installation that cannot analyse noise cannot analyse calls.
+    """
+    from warmline.calls.analyze import analyze_call
+    from warmline.calls.report import SourceFacts
+
+    with desk.scratch.file() as path:
+        _write_noise(path)
+        facts = SourceFacts(uri="rehearsal", size_bytes=path.stat().st_size)
+        for granularity in ("segment", "utterance"):
+            options = Options(granularity=granularity)
+            analyze_call(path, source=facts, engine=desk.engine, options=options, settings=desk.settings.audio)
+    for connect in (desk.ledger.ping, desk.store.ping):
+        try:
+            connect()
+        except WarmlineError as error:  # may be mended before the first job, which will tell
+            log.warning("not_reachable_yet", error=error.message)
+
+
+def _write_noise(path: Path) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", "NONE"))
+        file.writeframes(random.Random(0).randbytes(2 * 8000 * REHEARSAL_SECONDS))  # noqa: S311  # noise is noise
+
+
+def _describe(engine: Engine, load_seconds: float) -> ChildState:
+    info = engine.info
+    child = ChildState(
+        pid=os.getpid(),
+        model=info.model,
+        mini=info.mini,
+        engine=info.engine,
+        device=info.device,
+        precision=info.precision,
+        threads=info.threads,
+        load_seconds=round(load_seconds, 3),
+        warm_since=datetime.now(UTC),
+    )
+    note = {"note": MINI_NOTE} if info.mini else {}
+    log.info("child_warm", **child.model_dump(exclude={"warm_since"}), **note)
+    return child

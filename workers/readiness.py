@@ -1,0 +1,175 @@
+"""How a worker gets warm before it takes a job, stays so, and says so in Redis.
+
+Two of Celery's boot steps do it. The gate, a step of the worker, starts when the children are forked and ends when
+all of them are warm; only then does Celery connect to the broker. Later it watches the children from the event
+loop. The limit, a step of the consumer, keeps Celery from asking for messages that no warm child is there for, so
+that other workers get the jobs of a child that is being replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from celery import bootsteps
+from celery.worker import state as celery_state
+
+from config.settings import WorkerSettings
+from warmline.jobs.errors import LedgerUnavailable
+from warmline.jobs.ledger import Ledger
+from warmline.jobs.records import WorkerState
+from workers.supervision import Children, first_death, pool_pids, stop_worker
+
+log = structlog.get_logger()
+
+BEATS_TO_LIVE = 3  # a worker whose heart missed so many beats is dead
+POLL_SECONDS = 0.2
+
+
+class Heart:
+    """Writes to Redis that this worker is alive, and who is warm in it."""
+
+    def __init__(self, ledger: Ledger, children: Children, settings: WorkerSettings) -> None:
+        self._ledger = ledger
+        self._children = children
+        self._settings = settings
+        self._next_beat = 0.0
+        self.draining = False
+
+    def beat(self, worker: Any) -> None:
+        """Now. A Redis that does not answer is logged; the next beat comes anyway."""
+        self._next_beat = time.monotonic() + self._settings.heartbeat_seconds
+        state = WorkerState(
+            name=worker.hostname,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            lanes=self._settings.lanes,
+            children=worker.concurrency,
+            warm=() if self.draining else self._children.warm,
+            seen_at=datetime.now(UTC),
+        )
+        try:
+            self._ledger.beat(state, ttl_seconds=BEATS_TO_LIVE * self._settings.heartbeat_seconds)
+        except LedgerUnavailable as error:
+            log.warning("heartbeat_missed", error=error.message)
+
+    def beat_when_due(self, worker: Any) -> None:
+        """Unless the last beat is younger than the interval."""
+        if time.monotonic() >= self._next_beat:
+            self.beat(worker)
+
+    def stop(self, worker: Any) -> None:
+        """Takes the heartbeat away: this worker has ended by itself."""
+        try:
+            self._ledger.leave(worker.hostname)
+        except LedgerUnavailable as error:
+            log.warning("heartbeat_missed", error=error.message)
+
+
+class Gate:
+    """Holds the worker back until its children are warm, and stops it when they cannot be."""
+
+    def __init__(self, children: Children, heart: Heart, settings: WorkerSettings) -> None:
+        self._children = children
+        self._heart = heart
+        self._settings = settings
+
+    def before_fork(self, pool: Any) -> None:
+        """Ends the worker where one more child would fail like the last."""
+        self._children.look(pool_pids(pool))
+        self._stop_on_failure()
+        self._children.count_fork()
+
+    def wait(self, worker: Any) -> None:
+        """Returns when every child is warm. At the first start one that dies is enough to end the worker."""
+        pool = worker.pool._pool
+        deadline = time.monotonic() + self._settings.load_timeout_seconds
+        while len(self._children.warm) < worker.concurrency:
+            self._children.announcements.wait(POLL_SECONDS)
+            death = first_death(pool)
+            self._children.look(pool_pids(pool))  # after that: what it said before it died is a better reason
+            reason = self._children.failure or death
+            if time.monotonic() > deadline:
+                reason = reason or "not every child was warm within WARMLINE_WORKER_LOAD_TIMEOUT_SECONDS"
+            if reason:
+                _kill(pool_pids(pool))
+                stop_worker(reason)
+            self._heart.beat_when_due(worker)
+            celery_state.maybe_shutdown()  # SIGTERM came meanwhile
+        self._heart.beat(worker)
+        log.info("worker_warm", worker=worker.hostname, children=worker.concurrency, lanes=self._settings.lanes)
+
+    def watch(self, worker: Any) -> None:
+        """From the event loop, when a child said something and with every beat."""
+        if self._children.look(pool_pids(worker.pool._pool)):
+            self._heart.beat(worker)
+        self._stop_on_failure()
+        self._heart.beat_when_due(worker)
+
+    def drain(self, worker: Any) -> None:
+        """No more jobs are taken; Celery waits next for those that run."""
+        log.info("worker_draining", worker=worker.hostname)
+        self._heart.draining = True
+        self._heart.beat(worker)
+
+    def end_cold_children(self, worker: Any) -> None:
+        """A child that still loads has no job, and to wait for it can take minutes."""
+        warm = {child.pid for child in self._children.warm}
+        _kill([pid for pid in pool_pids(worker.pool._pool) if pid not in warm])
+
+    def has_room(self, taken: int) -> bool:
+        """Whether there is a warm child for one job more than `taken`."""
+        return taken < len(self._children.warm)
+
+    def _stop_on_failure(self) -> None:
+        if self._children.failure:
+            stop_worker(self._children.failure)
+
+
+def make_steps(gate: Gate, settings: WorkerSettings, announcements: Any) -> tuple[type[Any], type[Any]]:
+    """The worker's and the consumer's step. Celery makes the objects itself, so the classes know the gate."""
+
+    class WarmGate(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, worker: Any) -> None:
+            gate.wait(worker)
+
+        def register_with_event_loop(self, worker: Any, hub: Any) -> None:
+            hub.add_reader(announcements.fileno(), gate.watch, worker)
+            hub.call_repeatedly(settings.heartbeat_seconds, gate.watch, worker)
+
+        def close(self, worker: Any) -> None:
+            gate.drain(worker)
+
+        def stop(self, worker: Any) -> None:
+            gate.end_cold_children(worker)
+
+    class WarmLimit(bootsteps.StartStopStep):  # type: ignore[misc]
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, consumer: Any) -> None:
+            channel = consumer.task_consumer.channel
+            within_prefetch = channel.qos.can_consume
+
+            def can_consume() -> bool:
+                taken = len(celery_state.reserved_requests | celery_state.active_requests)
+                # The answer to a BRPOP that is under way must be taken: Redis has forgotten that message.
+                return bool(within_prefetch() and (channel._in_poll or gate.has_room(taken)))
+
+            channel.qos.can_consume = can_consume
+
+    return WarmGate, WarmLimit
+
+
+def _kill(pids: Sequence[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
