@@ -22,12 +22,13 @@ def _printable_key(key: str) -> str:
 
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]$")]
 ObjectKey = Annotated[str, StringConstraints(min_length=1), AfterValidator(_printable_key)]
+MAX_METADATA = 32
 Metadata = Annotated[
     dict[
         Annotated[str, StringConstraints(min_length=1, max_length=64)],
         Annotated[str, StringConstraints(max_length=1024)],
     ],
-    Field(max_length=32),
+    Field(max_length=MAX_METADATA),
 ]
 Lane = Literal["live", "bulk"]
 
@@ -61,6 +62,14 @@ class Options(Record):
     roles: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")], ...], Field(max_length=16)
     ] = Field((), description="the channels' roles in order, e.g. agent, customer")
+
+
+class BatchItem(Record):
+    """One call of a batch. Its own options replace the batch's; its metadata is added to the batch's."""
+
+    source: Source
+    options: Options | None = None
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class JobStatus(StrEnum):

@@ -11,7 +11,7 @@ import structlog
 from warmline.jobs.errors import LedgerUnavailable, NotEnqueued
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.queue import JobQueue
-from warmline.jobs.records import BatchState, Failure, Job, JobState, Lane, Metadata, Options, Source
+from warmline.jobs.records import BatchItem, BatchState, Failure, Job, JobState, Lane, Metadata, Options, Source
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ def submit_job(
 def submit_batch(
     ledger: Ledger,
     queue: JobQueue,
-    sources: Sequence[Source],
+    calls: Sequence[Source | BatchItem],
     *,
     options: Options | None = None,
     metadata: Metadata | None = None,
@@ -45,11 +45,17 @@ def submit_batch(
 ) -> BatchState:
     """Accepts many jobs as one batch and sends them; returns how the batch stands in the ledger.
 
+    `options` and `metadata` are for all calls; an item's own win.
+
     Raises LedgerUnavailable when Redis does not take them all; then those that did not get through are failed as
     `not_enqueued`, if that can be said.
     """
     batch_id, now = uuid.uuid4().hex, datetime.now(UTC)
-    jobs = [_new_job(source, options, metadata, lane, batch_id, now) for source in sources]
+    items = (BatchItem(source=call) if isinstance(call, Source) else call for call in calls)
+    jobs = [
+        _new_job(item.source, item.options or options, {**(metadata or {}), **item.metadata}, lane, batch_id, now)
+        for item in items
+    ]
     _enter_and_send(ledger, queue, jobs, batch_id)
     return ledger.batch(batch_id)
 

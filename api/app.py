@@ -1,0 +1,84 @@
+"""The HTTP edge: wiring only. `python -m api.app` serves it as the settings say."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from api import openapi, problems
+from api.auth import RequireKey, refuse_open_bind
+from api.dependencies import Services
+from api.edge import LimitBody, RequestLog
+from api.routers import batches, health, jobs
+from config.logging import configure_logging
+from config.settings import Settings, SettingsError, load_settings
+
+DESCRIPTION = """\
+Turns call recordings in S3 into emotion timelines, with a model that is always warm.
+
+Submit a call with `POST /v1/jobs` or many with `POST /v1/batches`, ask for the job until its status is `succeeded`
+or `failed`, then fetch its report. Every error is a problem document (RFC 9457) with a stable `code`.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Connects to nothing yet. Raises SettingsError when it would be open to other machines."""
+    refuse_open_bind(settings.api)
+    services = Services.connect(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        services.close()
+
+    app = FastAPI(
+        title="Warmline",
+        version=importlib.metadata.version("warmline"),
+        # Their pages load scripts from elsewhere, which a machine without a network cannot; /openapi.json stays.
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    problems.install(app)
+    openapi.install(app, description=DESCRIPTION)
+    for module in (health, jobs, batches):
+        app.include_router(module.router)
+    # The last one added is the first to see a request.
+    app.add_middleware(LimitBody, max_bytes=settings.api.max_body_bytes)
+    app.add_middleware(RequireKey, settings=settings.api)
+    app.add_middleware(RequestLog)
+    return app
+
+
+def main() -> None:
+    """Serves the API until SIGTERM or SIGINT. Exit code 2: the settings are not usable."""
+    try:
+        settings = load_settings()
+        configure_logging(settings.log, process="api")
+        app = create_app(settings)
+    except SettingsError as error:
+        print(f"warmline-api: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    uvicorn.run(
+        app,
+        host=settings.api.host,
+        port=settings.api.port,
+        log_config=None,  # its loggers hand on to ours
+        access_log=False,  # api.edge writes that line
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        # Said here, because uvicorn would look for them in the environment.
+        workers=1,
+        forwarded_allow_ips="127.0.0.1",
+    )
+
+
+if __name__ == "__main__":
+    main()

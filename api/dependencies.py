@@ -1,0 +1,54 @@
+"""What routes work with, made once for the application and handed to them by FastAPI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final, Self
+
+from fastapi import Depends, Request
+
+from config.settings import Settings
+from warmline.jobs.ledger import Ledger
+from warmline.jobs.queue import JobQueue
+from warmline.objects.store import ObjectStore
+
+# A worker can wait for Redis; who waits for an HTTP answer would rather have a 503 and try again.
+REDIS_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The ledger, the queue and the object store. Threads share them; none connects before its first use."""
+
+    settings: Settings
+    ledger: Ledger
+    queue: JobQueue
+    store: ObjectStore
+
+    @classmethod
+    def connect(cls, settings: Settings) -> Self:
+        """Services at the addresses in the settings. Raises SettingsError."""
+        redis = settings.redis.model_copy(
+            update={"timeout_seconds": min(settings.redis.timeout_seconds, REDIS_SECONDS)}
+        )
+        hurried = settings.model_copy(update={"redis": redis})
+        return cls(
+            settings=settings,
+            ledger=Ledger.connect(redis, settings.jobs),
+            queue=JobQueue.connect(hurried),
+            store=ObjectStore(settings.s3),
+        )
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self.queue.close()
+        self.ledger.close()
+        self.store.close()
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Provided = Annotated[Services, Depends(_services)]

@@ -1,0 +1,226 @@
+"""Errors as RFC 9457 problems: the error tree here, HTTP statuses there, one table between them.
+
+A client decides by `code`, which is stable; `detail` is a sentence for a person. No traceback leaves the process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from warmline.jobs import errors
+from warmline.jobs.errors import PermanentError, TransientError, WarmlineError
+
+log = structlog.get_logger()
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_SECONDS: Final = 2
+MAX_NAMED_FAULTS: Final = 20  # of a batch with ten thousand bad keys, the first ones are enough
+
+
+class Unauthorized(PermanentError):
+    """The request needs an API key: send the header Authorization: Bearer KEY, a key of WARMLINE_API_KEYS."""
+
+    code = "unauthorized"
+    title = "An API key is needed"
+
+
+class RouteNotFound(PermanentError):
+    """There is nothing at this address; /openapi.json lists what there is."""
+
+    code = "route_not_found"
+    title = "No such address"
+
+
+class MethodNotAllowed(PermanentError):
+    """This address does not take this method; the header Allow says which it takes."""
+
+    code = "method_not_allowed"
+    title = "Method not allowed"
+
+
+class BodyTooLarge(PermanentError):
+    """The request's body is larger than WARMLINE_API_MAX_BODY_BYTES; submit fewer jobs at once, or a prefix."""
+
+    code = "body_too_large"
+    title = "The body is too large"
+
+
+class BodyTooSlow(PermanentError):
+    """The request's body did not arrive in time."""
+
+    code = "body_too_slow"
+    title = "The body is too slow"
+
+
+class NotJson(PermanentError):
+    """The request's body is not JSON; send JSON, with the header Content-Type: application/json."""
+
+    code = "not_json"
+    title = "The body is not JSON"
+
+
+class BatchTooLarge(PermanentError):
+    """The batch has more jobs than WARMLINE_JOBS_MAX_BATCH; split it."""
+
+    code = "batch_too_large"
+    title = "The batch is too large"
+
+
+class NotReady(TransientError):
+    """No worker has a warm model yet; jobs are accepted and wait."""
+
+    code = "not_ready"
+    title = "Not ready"
+
+
+# The first class of an error's line of descent that is here decides.
+STATUS_BY_ERROR: dict[type[WarmlineError], HTTPStatus] = {
+    errors.InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.BucketNotAllowed: HTTPStatus.FORBIDDEN,
+    RouteNotFound: HTTPStatus.NOT_FOUND,
+    errors.JobNotFound: HTTPStatus.NOT_FOUND,
+    errors.BatchNotFound: HTTPStatus.NOT_FOUND,
+    errors.ObjectNotFound: HTTPStatus.NOT_FOUND,
+    MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
+    BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    errors.ReportNotReady: HTTPStatus.CONFLICT,
+    errors.ObjectChanged: HTTPStatus.CONFLICT,
+    NotJson: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    BatchTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.ObjectTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    # The object store refuses the API's own credentials or settings: the client's request is not at fault.
+    errors.ObjectForbidden: HTTPStatus.BAD_GATEWAY,
+    errors.StoreMisconfigured: HTTPStatus.BAD_GATEWAY,
+    TransientError: HTTPStatus.SERVICE_UNAVAILABLE,
+    PermanentError: HTTPStatus.INTERNAL_SERVER_ERROR,  # what only a worker raises, InternalError among it
+    WarmlineError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+_BY_HTTP_STATUS: dict[int, type[WarmlineError]] = {
+    HTTPStatus.NOT_FOUND: RouteNotFound,
+    HTTPStatus.METHOD_NOT_ALLOWED: MethodNotAllowed,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: BodyTooLarge,
+}
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    location: str = Field(description="where, in dots", examples=["body.source.bucket"])
+    message: str = Field(description="what", examples=["Field required"])
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 has it, with a stable code."""
+
+    type: str = Field(
+        description="a name for this kind of problem", examples=["urn:warmline:problem:job_not_found"]
+    )
+    title: str = Field(description="the kind of problem in a few words", examples=["No such job"])
+    status: int = Field(description="the HTTP status", examples=[404])
+    detail: str = Field(description="what happened and what to do, in a sentence")
+    instance: str = Field(description="the address that was asked")
+    code: str = Field(description="stable: decide by this", examples=["job_not_found"])
+    request_id: str | None = Field(None, description="this request in the API's log")
+    errors: list[Fault] | None = Field(None, description="what is wrong with the request, part by part")
+
+
+def status_of(error: type[WarmlineError]) -> HTTPStatus:
+    """The HTTP status for a class of the error tree."""
+    return next(STATUS_BY_ERROR[ancestor] for ancestor in error.__mro__ if ancestor in STATUS_BY_ERROR)
+
+
+def problem(
+    error: WarmlineError,
+    *,
+    path: str,
+    request_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    faults: Sequence[Fault] = (),
+) -> JSONResponse:
+    """The response for an error; itself an ASGI application, so that middleware can send it too."""
+    status = int(status_of(type(error)))
+    document = Problem(
+        type=f"urn:warmline:problem:{error.code}",
+        title=error.title,
+        status=status,
+        detail=error.message,
+        instance=quote(path[:1024]),
+        code=error.code,
+        request_id=request_id,
+        errors=list(faults) or None,
+    )
+    extra = dict(headers or {})
+    if isinstance(error, TransientError):
+        extra["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if isinstance(error, Unauthorized):
+        extra["WWW-Authenticate"] = 'Bearer realm="warmline"'
+    return JSONResponse(
+        document.model_dump(exclude_none=True), status_code=status, headers=extra, media_type=MEDIA_TYPE
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Makes problems of everything that a route or the router raises."""
+    app.exception_handler(WarmlineError)(_on_warmline_error)
+    app.exception_handler(RequestValidationError)(_on_invalid)
+    app.exception_handler(HTTPException)(_on_http_exception)
+
+
+async def _on_warmline_error(request: Request, error: WarmlineError) -> JSONResponse:
+    if status_of(type(error)) >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, NotReady):
+        log.warning("request_refused", code=error.code, detail=error.message)
+    return _answer(request, error)
+
+
+async def _on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and content_type != "application/json":
+        return _answer(request, NotJson())
+    faults = [
+        # Without pydantic's `input`: it may be large, and it is the client's own.
+        Fault(location=".".join(map(str, found["loc"])), message=found["msg"].removeprefix("Value error, "))
+        for found in error.errors()[:MAX_NAMED_FAULTS]
+    ]
+    first = f"{faults[0].location}: {faults[0].message}" if faults else "see `errors`"
+    more = len(error.errors()) - 1
+    tail = f" (and {more} more)" if more > 0 else ""
+    return _answer(request, errors.InvalidRequest(f"The request is not valid: {first}{tail}."), faults=faults)
+
+
+async def _on_http_exception(request: Request, error: HTTPException) -> JSONResponse:
+    known = _BY_HTTP_STATUS.get(error.status_code)
+    if known is None:
+        known = errors.InvalidRequest if error.status_code < 500 else errors.InternalError
+    headers = dict(error.headers or {})
+    if known is MethodNotAllowed:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    return _answer(request, known(), headers=headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """All methods of this address: the router, which tries one route after the other, names the first route's."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    fitting = (
+        operations
+        for template, operations in paths.items()
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), request.url.path)
+    )
+    return sorted({method.upper() for operations in fitting for method in operations})
+
+
+def _answer(request: Request, error: WarmlineError, **more: Any) -> JSONResponse:
+    return problem(error, path=request.url.path, request_id=request.scope.get("warmline.request_id"), **more)

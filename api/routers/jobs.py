@@ -1,0 +1,107 @@
+"""One call, one job: submit it, ask how far it is, fetch its report."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Response, Security
+
+from api.auth import bearer_in_openapi
+from api.dependencies import Provided
+from api.openapi import problems, with_body
+from api.schemas import JobAccepted, JobId, JobLinks, JobList, JobRequest, JobView
+from warmline.calls.report import Report
+from warmline.jobs.errors import (
+    BucketNotAllowed,
+    JobNotFound,
+    ObjectForbidden,
+    ObjectNotFound,
+    ReportNotReady,
+    StoreUnavailable,
+)
+from warmline.jobs.records import JobState, JobStatus
+from warmline.jobs.submission import submit_job
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Security(bearer_in_openapi)])
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="how many at most")]
+Before = Annotated[JobId | None, Query(description="only what comes after this job in the list: the next page")]
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit a call",
+    responses={
+        202: {"headers": {"Location": {"description": "the job's address", "schema": {"type": "string"}}}},
+        **with_body(BucketNotAllowed),
+    },
+)
+def submit(request: JobRequest, response: Response, services: Provided) -> JobAccepted:
+    """Accepted means: it is in the ledger, and ends as succeeded or failed whatever happens in between.
+
+    Whether the object exists is found out by the worker: a job for a missing one fails as `object_not_found`.
+    """
+    services.store.check_allowed(request.source.bucket)
+    state = submit_job(
+        services.ledger,
+        services.queue,
+        request.source,
+        options=request.options,
+        metadata=request.metadata,
+        lane=request.lane,
+    )
+    links = JobLinks.of(state.job.id)
+    response.headers["Location"] = links.own
+    return JobAccepted(id=state.job.id, links=links)
+
+
+@router.get("", summary="List jobs", responses=problems(JobNotFound))
+def list_jobs(
+    services: Provided,
+    status: Annotated[JobStatus | None, Query(description="only jobs in this status")] = None,
+    limit: Limit = 50,
+    before: Before = None,
+) -> JobList:
+    """The newest first."""
+    states = services.ledger.list(status=status, limit=limit, before=before)
+    return page("/v1/jobs", states, limit, status)
+
+
+@router.get("/{job_id}", summary="How far is a job?", responses=problems(JobNotFound))
+def get(job_id: JobId, services: Provided) -> JobView:
+    """Its status, its progress while it runs, and in the end where its report is or why there is none."""
+    return JobView.of(services.ledger.get(job_id))
+
+
+@router.get(
+    "/{job_id}/report",
+    summary="Fetch a job's report",
+    response_model=Report,
+    responses=problems(JobNotFound, ReportNotReady, ObjectNotFound, ObjectForbidden, StoreUnavailable),
+)
+def report(job_id: JobId, services: Provided) -> Response:
+    """The report as the worker wrote it, from Redis or else from S3."""
+    text = services.ledger.report(job_id)
+    if text is None:
+        state = services.ledger.get(job_id)
+        if state.report is None:
+            raise _no_report(state)
+        text = services.store.get_report(state.report)
+    return Response(text, media_type="application/json")
+
+
+def page(path: str, states: tuple[JobState, ...], limit: int, status: JobStatus | None) -> JobList:
+    """A page of jobs and the address of the next one, if this one is full."""
+    following = None
+    if len(states) == limit:
+        query = {"limit": limit, "before": states[-1].job.id} | ({"status": status.value} if status else {})
+        following = f"{path}?{urlencode(query)}"
+    return JobList(jobs=[JobView.of(state) for state in states], next=following)
+
+
+def _no_report(state: JobState) -> ReportNotReady:
+    if state.failure is not None:
+        return ReportNotReady(f"This job failed and has no report: {state.failure.message} [{state.failure.code}]")
+    return ReportNotReady(f"This job is {state.status.value}; ask again when its status is succeeded.")
