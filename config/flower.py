@@ -1,7 +1,7 @@
 """Flower's configuration: `celery -A workers.app flower --conf=config/flower.py`. Flower runs this file itself.
 
-Address and password come from the settings, so that neither is on a command line. /metrics and /healthcheck stay open
-to whoever reaches the port.
+Address and password come from the settings, so that neither is on a command line. /metrics and /healthcheck stay
+open to whoever reaches the port.
 """
 
 from __future__ import annotations

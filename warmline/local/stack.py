@@ -9,9 +9,11 @@ the worker, Flower.
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import structlog
 
@@ -20,10 +22,10 @@ from warmline.local import events
 from warmline.local.directory import StackDirectory
 from warmline.local.events import Event, LeftoversFound, OnEvent, PartStopping, PortTaken
 from warmline.local.interruptions import Interruptions
-from warmline.local.lock import stack_lock
+from warmline.local.lock import lock_holder, stack_lock
 from warmline.local.monitor import Monitor
 from warmline.local.parts import Part, StackError
-from warmline.local.plan import Plan, make_plan, plan_parts, write_files
+from warmline.local.plan import WORKER_STOP_SECONDS, Plan, make_plan, plan_parts, write_files
 from warmline.local.processes import MARKER, end_leftovers, find_processes
 from warmline.local.state import StateFile
 from warmline.local.supervisor import Supervisor, SupervisorGone
@@ -124,6 +126,27 @@ def _run(
         directory.remove_run_files()
     if stack.failure is not None:
         raise stack.failure
+
+
+def stop_stack(directory: StackDirectory, timeout_seconds: float = WORKER_STOP_SECONDS + 60.0) -> Sequence[str]:
+    """Stops whatever runs on this directory, from another process; returns the parts it found, none for nothing.
+
+    The process that runs the stack is asked, and waited for. Where it is gone, what it left is ended.
+    Raises StackError when that takes longer than the time given.
+    """
+    parts = sorted({each.part for each in find_processes(directory)})
+    deadline = time.monotonic() + timeout_seconds
+    if (holder := lock_holder(directory.lock_file)) is not None:
+        with suppress(ProcessLookupError):  # it was just about to end
+            os.kill(holder, signal.SIGTERM)
+        while lock_holder(directory.lock_file) == holder:
+            if time.monotonic() > deadline:
+                raise StackError(f"The stack (process {holder}) did not end within {timeout_seconds:g} s.")
+            time.sleep(_POLL_SECONDS)
+    elif parts:
+        end_leftovers(directory, timeout_seconds)
+        directory.remove_run_files()
+    return parts
 
 
 def _end_leftovers(directory: StackDirectory, on_event: OnEvent) -> None:

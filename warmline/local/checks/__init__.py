@@ -1,0 +1,1 @@
+"""What `warmline doctor` looks at: the machine, the software, the services."""

@@ -1,0 +1,127 @@
+"""Checks of the machine: Python, cores, memory, disk, accelerators, the way to the network."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from config.settings import Settings
+from warmline.local.checks.findings import Finding, fail, ok, warn
+from warmline.local.ports import LOOPBACK
+
+_GIB = 1024**3
+# Resident memory of one warm child, weights included, in fp32 (README): by model.
+_CHILD_BYTES = {"mini": 0.7 * _GIB, "base": 1.2 * _GIB, "large": 2.0 * _GIB}
+_DATA_BYTES = 2 * _GIB
+
+
+def python(_: Settings) -> Iterator[Finding]:
+    """The interpreter."""
+    # pip refuses to install Warmline for one that is too old; which one it is helps whoever is asked for help.
+    yield ok(
+        "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
+    )
+
+
+def device(settings: Settings) -> Iterator[Finding]:
+    """Cores, threads, accelerators, and what the worker makes of them."""
+    if importlib.util.find_spec("torch") is None:
+        cores = os.cpu_count() or 1
+        yield warn(
+            "device", f"{cores} cores; no torch here, so no scoring", "Install `warmline[worker]` to score here."
+        )
+        return
+    from warmline.emotion import device as devices
+    from warmline.jobs.errors import DeviceUnavailable
+
+    cores = devices.count_cores()
+    children = devices.plan_children(settings.worker.children, device=settings.emotion.device)
+    threads = devices.threads_per_child(cores, children, settings.emotion.threads)
+    shared = f"{cores} cores: {children} children of {threads} threads"
+    if children * threads > cores:
+        mend = "Leave WARMLINE_THREADS and WARMLINE_WORKER_CHILDREN at 0, or let their product be the cores."
+        yield warn("threads", f"{shared}, which slows all of them down", mend)
+    else:
+        yield ok("threads", shared)
+    try:
+        placement = devices.choose_placement(settings.emotion, threads=threads)
+    except DeviceUnavailable as error:
+        yield fail(
+            "device", error.message, "Set WARMLINE_DEVICE to auto or cpu, or install a CUDA build of torch."
+        )
+        return
+    found = sorted(devices.cpu_flags() & devices.BF16_CPU_FLAGS)
+    hardware = f"bf16 in the CPU: {', '.join(found)}" if found else "no bf16 in the CPU (AMX, AVX-512), fp32 it is"
+    yield ok("device", f"{placement.device} in {placement.precision}; {hardware}")
+
+
+def memory(settings: Settings) -> Iterator[Finding]:
+    """Memory against what the warm children need."""
+    have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if (limit := _container_limit_bytes()) is not None:
+        have = min(have, limit)
+    children = settings.worker.children or max(1, (os.cpu_count() or 1) // 2)
+    need = children * _CHILD_BYTES.get(settings.emotion.model, _CHILD_BYTES["large"])
+    sizes = f"{have / _GIB:.1f} GiB; {children} children of model {settings.emotion.model} need {need / _GIB:.1f}"
+    if have < need:
+        yield fail("memory", sizes, "Set WARMLINE_WORKER_CHILDREN lower, or give this machine more memory.")
+    elif have < 1.5 * need:
+        yield warn("memory", sizes, "Set WARMLINE_WORKER_CHILDREN lower if the system kills workers.")
+    else:
+        yield ok("memory", sizes)
+
+
+def disk(settings: Settings) -> Iterator[Finding]:
+    """Room for the data of the stack and for the calls in work, and permission to write there."""
+    data = settings.stack.data_dir.expanduser().absolute()
+    yield _room("data directory", data, _DATA_BYTES, "WARMLINE_STACK_DATA_DIR")
+    scratch = settings.worker.scratch_dir.expanduser().absolute()
+    yield _room("scratch directory", scratch, settings.s3.max_object_bytes, "WARMLINE_WORKER_SCRATCH_DIR")
+
+
+def proxies(settings: Settings) -> Iterator[Finding]:
+    """HTTP proxies that would come between the parts."""
+    found = urllib.request.getproxies()
+    if not found.keys() & {"http", "https", "all"}:
+        yield ok("proxy", "no HTTP proxy is set")
+        return
+    hosts = {LOOPBACK, urlsplit(settings.s3.endpoint_url).hostname or LOOPBACK}
+    behind = sorted(host for host in hosts if not urllib.request.proxy_bypass(host))
+    if behind:
+        mend = f"Add {', '.join(behind)} to NO_PROXY (and no_proxy), or unset the proxy."
+        yield warn("proxy", f"requests to {', '.join(behind)} would go through a proxy", mend)
+    else:
+        yield ok("proxy", "a proxy is set, and this machine's own addresses are excepted")
+
+
+def _room(check: str, path: Path, need_bytes: int, variable: str) -> Finding:
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there) as probe:
+            probe.write(b"0")
+    except OSError as error:
+        return fail(check, f"{there} cannot be written to: {error.strerror}", f"Set {variable} to one of yours.")
+    free = shutil.disk_usage(there).free
+    sizes = f"{path}: {free / _GIB:.1f} GiB free"
+    if free < need_bytes:
+        mend = f"Make room for {need_bytes / _GIB:.0f} GiB, or set {variable} to another disk."
+        return warn(check, sizes, mend)
+    return ok(check, sizes)
+
+
+def _container_limit_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # version 2, version 1
+        try:
+            text = (root / name).read_text().strip()
+        except OSError:
+            continue
+        return int(text) if text.isdigit() else None
+    return None

@@ -1,0 +1,148 @@
+"""Checks of what must answer: Redis, S3, the API, a worker; and of the ports that the stack would like to have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from config.settings import RedisSettings, Settings
+from warmline.jobs.errors import WarmlineError
+from warmline.jobs.ledger import Ledger
+from warmline.jobs.redis_facts import RedisFacts, read_redis_facts
+from warmline.local.checks.findings import Finding, fail, ok, warn
+from warmline.local.directory import StackDirectory
+from warmline.local.lock import lock_holder
+from warmline.local.ports import is_free
+from warmline.local.probes import page_waits_for
+from warmline.objects.store import ObjectStore
+
+# One object, at most, is left in the results bucket by any number of visits of the doctor.
+PROBE_KEY = ".warmline-doctor"
+_SLOWEST_RTFX = 3.0  # large in fp32 on two cores: a call's seconds over its analysis's
+
+
+def ports(settings: Settings) -> Iterator[Finding]:
+    """The usual ports of the stack, unless it runs."""
+    if _stack_runs(settings):
+        yield ok("ports", f"a stack runs on {settings.stack.data_dir}")
+        return
+    usual = {
+        "WARMLINE_STACK_VALKEY_PORT": settings.stack.valkey_port,
+        "WARMLINE_STACK_S3_PORT": settings.stack.s3_port,
+        "WARMLINE_API_PORT": settings.api.port,
+        "WARMLINE_FLOWER_PORT": settings.flower.port,
+    }
+    taken = [f"{port} ({variable})" for variable, port in usual.items() if not is_free(port)]
+    if taken:
+        mend = "`warmline up` takes others and says which; `warmline-api` and Flower alone need theirs free."
+        yield warn("ports", f"taken: {', '.join(taken)}", mend)
+    else:
+        yield ok("ports", f"free: {', '.join(str(port) for port in usual.values())}")
+
+
+def redis(settings: Settings) -> Iterator[Finding]:
+    """The ledger and the queue: reachable, and safe to leave jobs with."""
+    try:
+        facts = read_redis_facts(settings.redis)
+    except WarmlineError as error:
+        if settings.stack.embed_redis and settings.redis.url == RedisSettings.model_fields["url"].default:
+            yield ok("redis", "none runs now; `warmline up` brings its own")
+        else:
+            yield fail("redis", error.message, "Start it, or set WARMLINE_REDIS_URL to one that runs.")
+        return
+    yield ok("redis", f"{facts.name} {facts.version} answers")
+    yield _persistence(facts)
+    if facts.maxmemory_policy == "noeviction":
+        yield ok("redis eviction", "none: it refuses new jobs when memory runs out, and keeps the old ones")
+    elif facts.maxmemory_bytes == 0:
+        mend = "Set maxmemory-policy to noeviction before anybody sets a limit."
+        yield warn("redis eviction", f"{facts.maxmemory_policy}, though without a limit to memory", mend)
+    else:
+        mend = "Set maxmemory-policy to noeviction: `redis-cli CONFIG SET maxmemory-policy noeviction`."
+        yield fail("redis eviction", f"{facts.maxmemory_policy}: jobs are forgotten when memory runs out", mend)
+
+
+def _persistence(facts: RedisFacts) -> Finding:
+    if facts.append_only:
+        return ok("redis persistence", "the append-only file is on")
+    mend = "Turn it on (`appendonly yes`), best with `appendfsync always`."
+    return warn("redis persistence", "no append-only file: accepted jobs are lost with the server", mend)
+
+
+def visibility(settings: Settings) -> Iterator[Finding]:
+    """A job that runs longer than the visibility timeout is delivered a second time."""
+    timeout = settings.jobs.visibility_timeout_seconds
+    longest = settings.audio.max_seconds / _SLOWEST_RTFX
+    if timeout < longest / 3:
+        mend = "Raise WARMLINE_JOBS_VISIBILITY_TIMEOUT_SECONDS or lower WARMLINE_AUDIO_MAX_SECONDS."
+        yield warn("visibility", f"{timeout} s, while the longest call may take {longest:.0f} s", mend)
+    else:
+        yield ok("visibility", f"a job may run for {timeout} s before it is delivered again")
+
+
+def s3(settings: Settings) -> Iterator[Finding]:
+    """The object store: reachable, calls readable, reports writable."""
+    if settings.stack.embed_s3 and not settings.s3.endpoint_url and not settings.s3.access_key.get_secret_value():
+        yield ok("s3", "none is set; `warmline up` brings its own")
+        return
+    store = ObjectStore(settings.s3)
+    where = settings.s3.endpoint_url or "AWS"
+    try:
+        store.ping()
+    except WarmlineError as error:
+        yield fail("s3", error.message, "Check WARMLINE_S3_ENDPOINT_URL, its keys, and the network.")
+        return
+    yield ok("s3", f"{where} answers and takes the keys")
+    for bucket in settings.s3.source_buckets:
+        try:
+            next(store.list_keys(bucket), None)
+        except WarmlineError as error:
+            mend = "Make the bucket, allow s3:ListBucket and s3:GetObject, or set WARMLINE_S3_SOURCE_BUCKETS."
+            yield fail(f"bucket {bucket}", error.message, mend)
+        else:
+            yield ok(f"bucket {bucket}", "calls can be listed")
+    if settings.general.results != "redis":
+        yield _results_bucket(settings, store)
+
+
+def _results_bucket(settings: Settings, store: ObjectStore) -> Finding:
+    bucket, key = settings.s3.results_bucket, f"{settings.s3.results_prefix}{PROBE_KEY}"
+    try:
+        store.put_report(key, b"{}")
+    except WarmlineError as error:
+        mend = "Make the bucket, allow s3:PutObject there, or set WARMLINE_S3_RESULTS_BUCKET (WARMLINE_RESULTS)."
+        return fail(f"bucket {bucket}", error.message, mend)
+    return ok(f"bucket {bucket}", f"reports can be written (tried with {key})")
+
+
+def api(settings: Settings) -> Iterator[Finding]:
+    """The API answers."""
+    url = settings.api.base_url
+    if page_waits_for(f"{url}/live") is None:
+        yield ok("api", f"{url} answers")
+    else:
+        yield warn(
+            "api", f"{url} does not answer", "Start it: `warmline up` for all parts, `warmline-api` for it alone."
+        )
+
+
+def worker(settings: Settings) -> Iterator[Finding]:
+    """A worker is warm."""
+    ledger = Ledger.connect(settings.redis, settings.jobs)
+    try:
+        workers = ledger.workers()
+    except WarmlineError:
+        return  # said by `redis`
+    finally:
+        ledger.close()
+    warm = sum(len(each.warm) for each in workers)
+    if warm:
+        yield ok("worker", f"{warm} warm children in {len(workers)} workers")
+    else:
+        mend = (
+            "Start one: `warmline up` for all parts, `warmline-worker` for it alone; its log says why it is not."
+        )
+        yield warn("worker", f"{len(workers)} workers, none of them warm", mend)
+
+
+def _stack_runs(settings: Settings) -> bool:
+    return lock_holder(StackDirectory(settings.stack.data_dir).lock_file) is not None

@@ -1,0 +1,136 @@
+"""What runs on a data directory, asked anew each time: processes, answers, warm children."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dotenv import dotenv_values
+
+from config.settings import Settings, load_settings
+from warmline.jobs.errors import WarmlineError
+from warmline.jobs.ledger import Ledger
+from warmline.jobs.records import WorkerState
+from warmline.local.directory import StackDirectory
+from warmline.local.lock import lock_holder
+from warmline.local.parts import StackError
+from warmline.local.probes import page_waits_for
+from warmline.local.processes import find_processes
+from warmline.local.state import PartState, StackState
+from warmline.local.supervisor import PartProcess, Supervisor
+from warmline.objects.store import ObjectStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartStatus:
+    """One part, now."""
+
+    name: str
+    state: str  # running, stopping, stopped, died; external for a server that is not ours
+    pid: int  # 0 when it has no process of ours
+    uptime_seconds: float
+    address: str
+    deaths: int
+    problem: str | None  # None: it answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackStatus:
+    """A stack, now."""
+
+    phase: str  # starting, ready, stopping; down; unwatched: whoever started it is gone
+    parts: Sequence[PartStatus] = ()
+    workers: Sequence[WorkerState] = ()
+
+    @property
+    def well(self) -> bool:
+        """True when it is ready and every part answers."""
+        return self.phase == "ready" and all(part.problem is None for part in self.parts)
+
+
+def read_status(directory: StackDirectory) -> StackStatus:
+    """Looks at what runs on this directory."""
+    holder, state = lock_holder(directory.lock_file), StackState.read(directory.state_file)
+    if holder is None and not find_processes(directory):
+        return StackStatus(phase="down")
+    if state is None or not directory.clients_file.exists():
+        return StackStatus(phase="starting" if holder else "unwatched")
+    try:
+        processes = Supervisor(directory).processes()
+    except StackError:
+        processes = {}
+    settings = _settings_of(directory)
+    workers, ledger_problem = _ask_workers(settings)
+    answers = dict(_ask(settings, workers, ledger_problem, processes))
+    parts = [_part_status(part, processes.get(part.name), answers[part.name]) for part in state.parts]
+    external = [
+        PartStatus(
+            name=name, state="external", pid=0, uptime_seconds=0.0, address=address, deaths=0, problem=problem
+        )
+        for name, address, embedded, problem in (
+            ("redis", "WARMLINE_REDIS_URL", settings.stack.embed_redis, answers["valkey"]),
+            ("s3", settings.s3.endpoint_url or "AWS", settings.stack.embed_s3, answers["s3"]),
+        )
+        if not embedded
+    ]
+    return StackStatus(phase=state.phase if holder else "unwatched", parts=[*external, *parts], workers=workers)
+
+
+def _settings_of(directory: StackDirectory) -> Settings:
+    """The stack's own addresses, whatever the environment of this process says."""
+    own: dict[str, Any] = {name: value or "" for name, value in dotenv_values(directory.clients_file).items()}
+    return load_settings(**own)
+
+
+def _ask_workers(settings: Settings) -> tuple[Sequence[WorkerState], str | None]:
+    ledger = Ledger.connect(settings.redis, settings.jobs)
+    try:
+        return ledger.workers(), None
+    except WarmlineError as error:
+        return (), error.message
+    finally:
+        ledger.close()
+
+
+def _ask(
+    settings: Settings,
+    workers: Sequence[WorkerState],
+    ledger_problem: str | None,
+    processes: dict[str, PartProcess],
+) -> Iterator[tuple[str, str | None]]:
+    yield "valkey", ledger_problem
+    try:
+        ObjectStore(settings.s3).ping()
+        yield "s3", None
+    except WarmlineError as error:
+        yield "s3", error.message
+    yield "api", _page_problem(f"{settings.api.base_url}/live")
+    yield "flower", _page_problem(f"http://{settings.flower.host}:{settings.flower.port}/healthcheck")
+    worker = processes.get("worker")
+    mine = [each for each in workers if worker is not None and each.pid == worker.pid]
+    if not mine:
+        yield "worker", "not warm yet: it has not announced itself"
+    elif len(mine[0].warm) < mine[0].children:
+        yield "worker", f"{len(mine[0].warm)} of {mine[0].children} children warm"
+    else:
+        yield "worker", None
+
+
+def _page_problem(url: str) -> str | None:
+    waiting_for = page_waits_for(url)
+    return None if waiting_for is None else f"waiting for {waiting_for}"
+
+
+def _part_status(part: PartState, process: PartProcess | None, problem: str | None) -> PartStatus:
+    running = process is not None and process.pid != 0
+    return PartStatus(
+        name=part.name,
+        state=process.state if process else "lost",
+        pid=process.pid if process else 0,
+        uptime_seconds=time.time() - process.started_at if process and running else 0.0,
+        address=part.address,
+        deaths=part.deaths,
+        problem=problem if running else "not running",
+    )
