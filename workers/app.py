@@ -141,3 +141,7 @@ def __getattr__(name: str) -> Celery:
     if name == "app":
         return _default_app()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
