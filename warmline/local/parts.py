@@ -38,6 +38,10 @@ class ServerMissing(StackError):
         )
 
 
+def _nothing() -> None:
+    """It leaves none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """One process of the stack, and how to tell that it serves."""
@@ -50,4 +54,5 @@ class Part:
         [int], str | None
     ]  # given its pid: None once it serves, else what it is still about to do
     stop_seconds: int = 15  # from SIGTERM to SIGKILL
+    remove_traces: Callable[[], None] = _nothing  # called before its start and after its end
     cleared: Sequence[str] = ()  # variables of the environment that it must not see

@@ -16,6 +16,7 @@ from warmline.jobs.ledger import Ledger
 from warmline.local.addresses import Addresses
 from warmline.local.credentials import Credentials
 from warmline.local.directory import StackDirectory
+from warmline.local.events import OnEvent, PortTaken
 from warmline.local.parts import Part, ServerMissing
 from warmline.local.ports import LOOPBACK
 from warmline.local.private_files import write_private
@@ -42,13 +43,14 @@ class Plan:
     """A stack that is ready to be started."""
 
     settings: Settings  # with every address and password filled in
-    addresses: Addresses
-    valkey: ValkeyServer | None  # None: the settings name a Redis
-    s3: SeaweedfsServer | None  # None: the settings name an S3
+    parts: Sequence[Part]  # in the order in which they start
 
 
-def make_plan(settings: Settings, directory: StackDirectory) -> Plan:
-    """Chooses ports and passwords, those of the last start again. Raises StackError, NoFreePort."""
+def plan_stack(settings: Settings, directory: StackDirectory, on_event: OnEvent) -> Plan:
+    """Chooses ports and passwords, those of the last start again, and writes each server's configuration.
+
+    Raises StackError, ServerMissing, NoFreePort.
+    """
     credentials = Credentials.keep(directory.credentials_file)
     addresses = Addresses.keep(directory.ports_file, settings)
     valkey = s3 = None
@@ -64,7 +66,25 @@ def make_plan(settings: Settings, directory: StackDirectory) -> Plan:
             secret_key=credentials.s3_secret_key,
         )
     filled = _fill_in(settings, directory, credentials, addresses, valkey, s3)
-    return Plan(settings=filled, addresses=addresses, valkey=valkey, s3=s3)
+    parts = []
+    if valkey is not None:
+        valkey.write_configuration()
+        parts.append(_valkey_part(valkey))
+    if s3 is not None:
+        s3.write_configuration()
+        parts.append(_s3_part(s3, filled))
+    parts.extend(_own_parts(filled))
+    directory.of("flower").mkdir(mode=0o700, exist_ok=True)
+    chosen = {
+        "valkey": addresses.valkey,
+        "s3": addresses.s3.s3,
+        "api": addresses.api,
+        "flower": addresses.flower,
+    }
+    for (name, port), usual in zip(chosen.items(), addresses.usual, strict=True):
+        if port != usual and name in {part.name for part in parts}:
+            on_event(PortTaken(name, usual, port))
+    return Plan(settings=filled, parts=parts)
 
 
 def _fill_in(
@@ -96,50 +116,37 @@ def _fill_in(
     return settings.model_copy(update=sections)
 
 
-def write_files(plan: Plan, directory: StackDirectory) -> None:
-    """Writes each server's own configuration, and the file that clients of the stack read."""
-    if plan.valkey is not None:
-        plan.valkey.write_configuration()
-    if plan.s3 is not None:
-        plan.s3.write_configuration()
-        plan.s3.remove_sockets()
-    directory.of("flower").mkdir(mode=0o700, exist_ok=True)
-    variables = to_variables(plan.settings)
+def write_clients_file(settings: Settings, path: Path) -> None:
+    """Writes the file that clients of the stack read: addresses and passwords, for `load_settings`."""
+    variables = to_variables(settings)
     lines = [
         "# Written by `warmline up` for its clients; it holds passwords, and is removed when the stack stops."
     ]
     lines += [f"{name}='{_escaped(variables[name])}'" for name in _CLIENTS_VARIABLES]
-    write_private(directory.clients_file, "\n".join(lines) + "\n")
+    write_private(path, "\n".join(lines) + "\n")
 
 
 def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace("'", "\\'")
 
 
-def plan_parts(plan: Plan) -> Sequence[Part]:
-    """The parts in the order in which they start. Raises ServerMissing."""
-    settings, here = plan.settings, Path.cwd()
-    parts = []
-    if plan.valkey is not None:
-        parts.append(_valkey_part(plan.valkey))
-    if plan.s3 is not None:
-        parts.append(_s3_part(plan.s3, settings))
+def _own_parts(settings: Settings) -> Sequence[Part]:
+    """The API, the worker, Flower. Raises ServerMissing."""
+    here = Path.cwd()
     for module, package in (("uvicorn", "uvicorn"), ("supervisor", "supervisor"), ("flower", "flower")):
         if importlib.util.find_spec(module) is None:
             raise ServerMissing(package, "a part of the one-machine stack")
     ledger = Ledger.connect(settings.redis, settings.jobs)
     api_url = f"http://{_reachable(settings.api.host)}:{settings.api.port}"
     flower_url = f"http://{_reachable(settings.flower.host)}:{settings.flower.port}"
-    parts.append(
+    return [
         Part(
             name="api",
             command=[sys.executable, "-m", "api.app"],
             directory=here,
             address=api_url,
             waiting_for=lambda _: page_waits_for(f"{api_url}/live"),
-        )
-    )
-    parts.append(
+        ),
         Part(
             name="worker",
             command=[sys.executable, "-m", "workers.app"],
@@ -147,18 +154,15 @@ def plan_parts(plan: Plan) -> Sequence[Part]:
             address=f"model {settings.emotion.model}",
             waiting_for=lambda pid: worker_waits_for(ledger, pid),
             stop_seconds=WORKER_STOP_SECONDS,
-        )
-    )
-    parts.append(
+        ),
         Part(
             name="flower",
             command=flower_command(),
             directory=here,
             address=flower_url,
             waiting_for=lambda _: page_waits_for(f"{flower_url}/healthcheck"),
-        )
-    )
-    return parts
+        ),
+    ]
 
 
 def flower_command() -> list[str]:
@@ -185,6 +189,7 @@ def _s3_part(server: SeaweedfsServer, settings: Settings) -> Part:
         directory=server.working_directory,
         address=server.endpoint_url,
         waiting_for=lambda _: s3_waits_for(server, store, settings),
+        remove_traces=server.remove_sockets,
         cleared=CLEARED_VARIABLES,
     )
 

@@ -6,6 +6,8 @@ import random
 import socket
 from collections.abc import Collection, Iterator
 
+from warmline.local.parts import StackError
+
 LOOPBACK = "127.0.0.1"
 
 # Linux hands out 32768 to 60999 to outgoing connections: a server's port must lie below, or somebody's client may
@@ -14,7 +16,7 @@ _LOWEST, _HIGHEST = 10_000, 22_000
 _NEAR = 20  # the next free port after a usual one is easier to remember than a random one
 
 
-class NoFreePort(Exception):
+class NoFreePort(StackError):
     """No port was free in the range; something on this machine listens on all of them."""
 
 

@@ -12,20 +12,20 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import structlog
 
 from config.settings import Settings, process_environment
 from warmline.local import events
 from warmline.local.directory import StackDirectory
-from warmline.local.events import Event, LeftoversFound, OnEvent, PartStopping, PortTaken
+from warmline.local.events import Event, LeftoversFound, OnEvent, PartStopping
 from warmline.local.interruptions import Interruptions
 from warmline.local.lock import lock_holder, stack_lock
 from warmline.local.monitor import Monitor
 from warmline.local.parts import Part, StackError
-from warmline.local.plan import WORKER_STOP_SECONDS, Plan, make_plan, plan_parts, write_files
+from warmline.local.plan import WORKER_STOP_SECONDS, Plan, plan_stack, write_clients_file
 from warmline.local.processes import MARKER, end_leftovers, find_processes
 from warmline.local.state import StateFile
 from warmline.local.supervisor import Supervisor, SupervisorGone
@@ -34,6 +34,8 @@ log = structlog.get_logger()
 
 LEFTOVER_GRACE_SECONDS = 20.0
 _POLL_SECONDS = 0.1
+
+Planner = Callable[[Settings, StackDirectory, OnEvent], Plan]
 
 
 class Stack:
@@ -58,32 +60,35 @@ class Stack:
 
 
 @contextmanager
-def running_stack(settings: Settings, *, on_event: OnEvent = events.ignore) -> Iterator[Stack]:
+def running_stack(
+    settings: Settings, *, on_event: OnEvent = events.ignore, plan: Planner = plan_stack
+) -> Iterator[Stack]:
     """Runs the stack while the block lasts; every part serves when the block begins, and none is left after it.
 
     A part that dies is started again, later each time; one that dies `settings.stack.max_deaths` times within ten
     minutes fails the stack: `stack.failure` says why, and the block's end raises it. SIGINT, SIGTERM and SIGHUP
-    are KeyboardInterrupt within the block. `on_event` may be called from another thread.
+    are KeyboardInterrupt within the block. `on_event` may be called from another thread. `plan` says which parts
+    there are.
 
     Raises StackError: the stack does not start, a server is not installed, or a part was given up.
     Raises StackRunning when another process runs a stack on this data directory.
     """
     directory = StackDirectory(settings.stack.data_dir)
     directory.make()
-    with ExitStack() as cleanup:
-        interruptions = cleanup.enter_context(Interruptions())
-        cleanup.enter_context(stack_lock(directory.lock_file))
-        _end_leftovers(directory, on_event)
-        plan = make_plan(settings, directory)
-        _tell_taken_ports(plan, on_event)
-        parts = plan_parts(plan)
-        write_files(plan, directory)
-        yield from _run(plan, directory, parts, interruptions, on_event)
+    with Interruptions() as interruptions, stack_lock(directory.lock_file):
+        if found := find_processes(directory):
+            on_event(LeftoversFound(sorted({each.part for each in found})))
+            end_leftovers(directory, LEFTOVER_GRACE_SECONDS)
+        directory.remove_run_files()
+        planned = plan(settings, directory, on_event)
+        write_clients_file(planned.settings, directory.clients_file)
+        yield from _run(planned, directory, interruptions, on_event)
 
 
 def _run(
-    plan: Plan, directory: StackDirectory, parts: Sequence[Part], interruptions: Interruptions, on_event: OnEvent
+    plan: Plan, directory: StackDirectory, interruptions: Interruptions, on_event: OnEvent
 ) -> Iterator[Stack]:
+    parts = plan.parts
     state = StateFile(directory.state_file, parts)
 
     def note_and_pass_on(event: Event) -> None:
@@ -105,6 +110,7 @@ def _run(
         state.enter("starting")
         supervisor.start(parts, process_environment(plan.settings, **{MARKER: str(directory.path)}))
         for part in parts:
+            part.remove_traces()
             monitor.start_part(part.name, interruptions)
         state.enter("ready")
         monitor.watch_in_background()
@@ -121,8 +127,8 @@ def _run(
         monitor.stop()
         state.enter("stopping")
         _stop(supervisor, monitor, directory, interruptions, on_event)
-        if plan.s3 is not None:
-            plan.s3.remove_sockets()
+        for part in parts:
+            part.remove_traces()
         directory.remove_run_files()
     if stack.failure is not None:
         raise stack.failure
@@ -147,23 +153,6 @@ def stop_stack(directory: StackDirectory, timeout_seconds: float = WORKER_STOP_S
         end_leftovers(directory, timeout_seconds)
         directory.remove_run_files()
     return parts
-
-
-def _end_leftovers(directory: StackDirectory, on_event: OnEvent) -> None:
-    if found := find_processes(directory):
-        on_event(LeftoversFound(sorted({each.part for each in found})))
-        end_leftovers(directory, LEFTOVER_GRACE_SECONDS)
-    directory.remove_run_files()
-
-
-def _tell_taken_ports(plan: Plan, on_event: OnEvent) -> None:
-    addresses = plan.addresses
-    chosen = (addresses.valkey, addresses.s3.s3, addresses.api, addresses.flower)
-    embedded = (plan.valkey is not None, plan.s3 is not None, True, True)
-    names = ("valkey", "s3", "api", "flower")
-    for name, there, usual, port in zip(names, embedded, addresses.usual, chosen, strict=True):
-        if there and usual != port:
-            on_event(PortTaken(name, usual, port))
 
 
 def _stop(
