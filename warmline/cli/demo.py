@@ -14,6 +14,7 @@ from warmline.calls.report import Report
 from warmline.cli import consoles, tables
 from warmline.cli.api_client import ApiClient
 from warmline.cli.api_commands import follow_batch
+from warmline.cli.stack_view import StackView
 from warmline.jobs.errors import InvalidRequest
 from warmline.jobs.records import BatchState, JobState
 from warmline.local.stack import running_stack
@@ -34,10 +35,14 @@ def demo(
     if missing := [path for path in files if not path.is_file()]:
         raise InvalidRequest(f"{missing[0]} is not a file")
     settings = load_settings(
-        WARMLINE_STACK_DATA_DIR=str(data), WARMLINE_STACK_EMBED_REDIS="true", WARMLINE_STACK_EMBED_S3="true"
+        with_stack=False,
+        WARMLINE_STACK_DATA_DIR=str(data),
+        WARMLINE_STACK_EMBED_REDIS="true",
+        WARMLINE_STACK_EMBED_S3="true",
     )
     notes = consoles.notes()
-    with running_stack(settings, console=notes) as stack:
+    with StackView(notes, logs=False) as view, running_stack(settings, on_event=view) as stack:
+        view.stop_moving()
         state, finished = _score(files, stack.settings, notes)
         reports = _save(finished, stack.settings, data / "reports")
     _show(state, finished, reports, data)

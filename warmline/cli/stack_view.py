@@ -45,7 +45,7 @@ class StackView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stop_moving()
+        self.stop_moving()
 
     def __call__(self, event: Event) -> None:
         """Shows one event; any thread may call it."""
@@ -72,7 +72,7 @@ class StackView:
 
     def ready(self, stack: Stack) -> None:
         """Says where everything is."""
-        self._stop_moving()
+        self.stop_moving()
         settings, directory = stack.settings, stack.directory
         seconds = time.monotonic() - self._begun
         self._console.print(f"\n[bold green]Warmline is ready[/] after {seconds:.0f} s.")
@@ -95,7 +95,8 @@ class StackView:
         self._status.update(Text(line))
         self._status.start()
 
-    def _stop_moving(self) -> None:
+    def stop_moving(self) -> None:
+        """Ends the moving line until the next event, so that something else may move."""
         if self._status is not None:
             self._status.stop()
 
