@@ -28,8 +28,8 @@ class SpeechState:
     @classmethod
     def initial(cls) -> SpeechState:
         """At a channel's beginning: silence came before."""
-        zeros = np.zeros((1, 1, 128), np.float32)
-        return cls(hidden=zeros, cell=zeros, context=np.zeros(CONTEXT_SAMPLES, np.float32))
+        hidden, cell, context = _nothing_heard()
+        return cls(hidden=hidden, cell=cell, context=context)
 
 
 class SpeechModel:
@@ -53,11 +53,16 @@ class SpeechModel:
             ) from None
 
     def probabilities(self, samples: NDArray[np.float32], state: SpeechState) -> NDArray[np.float32]:
-        """One probability a chunk, (chunks,), for the next (samples,) of a channel at 16 kHz; updates `state`.
+        """One probability a chunk, (chunks,), for the next (samples,), at least one, of a channel at 16 kHz.
 
-        All but a channel's last call have a multiple of CHUNK_SAMPLES; the last is filled up with silence.
+        Updates `state`. All but a channel's last call have a multiple of CHUNK_SAMPLES; the last is filled up with silence.
         """
         chunk_count = -(-len(samples) // CHUNK_SAMPLES)
+        if not np.any(samples != samples[0]):
+            # Digital silence: a side that is muted or was never recorded. It holds no speech, and the model would
+            # take as long over it as over any other side.
+            state.hidden, state.cell, state.context = _nothing_heard()
+            return np.zeros(chunk_count, np.float32)
         chunks = np.zeros((chunk_count, CHUNK_SAMPLES), np.float32)
         chunks.reshape(-1)[: len(samples)] = samples
         inputs = np.empty((chunk_count, CONTEXT_SAMPLES + CHUNK_SAMPLES), np.float32)
@@ -70,6 +75,11 @@ class SpeechModel:
         state.context = chunks[-1, -CONTEXT_SAMPLES:].copy()
         found: NDArray[np.float32] = probabilities
         return found
+
+
+def _nothing_heard() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    zeros = np.zeros((1, 1, 128), np.float32)
+    return zeros, zeros, np.zeros(CONTEXT_SAMPLES, np.float32)
 
 
 def _find_model_file() -> Path:

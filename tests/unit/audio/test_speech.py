@@ -37,3 +37,16 @@ def test_probabilities_equal_those_of_silero_itself(path: Path, channel: int) ->
     np.testing.assert_allclose(in_parts, at_once, atol=1e-5)
     assert expected.max() > 0.9
     assert expected.min() < 0.1
+
+
+def test_digital_silence_is_no_speech_and_leaves_nothing_behind() -> None:
+    # Given a channel that was muted for a while between two stretches of speech
+    samples = read(VOICEMAIL)[0][:, 0]
+    speech = samples[: len(samples) // CHUNK_SAMPLES * CHUNK_SAMPLES]
+    muted = np.full(100 * CHUNK_SAMPLES, 0.25, np.float32)
+    # When it is followed slab by slab
+    model, state = SpeechModel(), SpeechState.initial()
+    before, during, after = (model.probabilities(slab, state) for slab in (speech, muted, speech))
+    # Then the mute holds no speech, and what comes after it is heard as if it came first
+    assert during.tolist() == [0.0] * 100
+    assert np.array_equal(before, after)

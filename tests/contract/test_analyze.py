@@ -1,0 +1,121 @@
+"""From a call to its report, with the bundled model."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soxr
+
+from config.settings import AudioSettings
+from tests.recordings import ALL_CALLS, BILLING, VOICEMAIL, read
+from warmline.calls.analyze import analyze_call
+from warmline.calls.report import STANDARD_LABELS, Report, ScoredWindow, SourceFacts
+from warmline.emotion.engine import Engine, score
+from warmline.jobs.records import Job, Options, Source
+
+
+def analyze(path: Path, engine: Engine, options: Options | None = None, **more: object) -> Report:
+    source = SourceFacts(uri=str(path), size_bytes=path.stat().st_size)
+    return analyze_call(
+        path, source=source, engine=engine, options=options or Options(), settings=AudioSettings(), **more
+    )
+
+
+def scores_of(window: ScoredWindow) -> list[float]:
+    return [window.scores[label] for label in STANDARD_LABELS]
+
+
+@pytest.mark.parametrize("path", ALL_CALLS, ids=lambda path: path.name)
+def test_a_report_of_every_sample_call(path: Path, engine: Engine) -> None:
+    # Given a sample call; when it is analysed
+    report = analyze(path, engine)
+    # Then the report survives its own wire form
+    assert Report.model_validate_json(report.model_dump_json()) == report
+    # And every channel has windows in order, with probabilities for the standard labels
+    assert report.flags == ()
+    for channel in report.channels:
+        assert channel.windows
+        edges = [edge for window in channel.windows for edge in (window.start_ms, window.end_ms)]
+        assert edges == sorted(edges)
+        assert edges[-1] <= report.source.duration_seconds * 1000 + 1
+        for window in channel.windows:
+            assert tuple(window.scores) == STANDARD_LABELS
+            assert sum(window.scores.values()) == pytest.approx(1.0, abs=1e-6)
+            assert window.scores[window.top] == max(window.scores.values())
+        assert 0 < channel.speech_seconds < report.source.duration_seconds
+        assert channel.summary.top in STANDARD_LABELS
+
+
+def test_what_a_report_says_of_its_making(engine: Engine) -> None:
+    # Given a job; when its call is analysed for it
+    job = Job(
+        id="0" * 32,
+        source=Source(bucket="calls", key="billing.wav"),
+        options=Options(roles=("agent", "customer")),
+        metadata={"queue": "billing"},
+        created_at=datetime.now(UTC),
+    )
+    report = analyze(BILLING, engine, job.options, job=job, fetch_seconds=0.25)
+    # Then the report names job, call, model and times
+    assert (report.job_id, report.metadata) == (job.id, {"queue": "billing"})
+    assert [channel.role for channel in report.channels] == ["agent", "customer"]
+    source = report.source
+    assert (source.container, source.codec, source.sample_rate_hz, source.channels) == ("WAV", "ULAW", 8000, 2)
+    assert source.duration_seconds == pytest.approx(24.336)
+    assert source.size_bytes == BILLING.stat().st_size
+    made = report.provenance
+    assert made.warmline_version == importlib.metadata.version("warmline")
+    assert (made.model.name, made.model.mini, made.model.hash) == ("mini", True, engine.info.model_hash)
+    assert made.options == job.options
+    assert set(made.stage_seconds) == {"fetch", "decode", "speech", "score"}
+    assert made.stage_seconds["fetch"] == 0.25
+    assert all(seconds > 0 for seconds in made.stage_seconds.values())
+    wall_seconds = source.duration_seconds / made.rtfx
+    assert wall_seconds >= sum(made.stage_seconds.values()) - 0.25 - 0.01
+    # And without a job it names none
+    alone = analyze(BILLING, engine)
+    assert (alone.job_id, alone.metadata) == (None, {})
+    assert "fetch" not in alone.provenance.stage_seconds
+
+
+def test_a_windows_scores_are_those_of_its_samples(engine: Engine) -> None:
+    # Given a report of a call at 16 kHz, whose samples the windows' times lead back to
+    report = analyze(VOICEMAIL, engine)
+    samples = read(VOICEMAIL)[0][:, 0]
+    # When each window's samples are scored by themselves
+    windows = report.channels[0].windows
+    alone = [score(engine, [samples[window.start_ms * 16 : window.end_ms * 16]])[0].tolist() for window in windows]
+    # Then the scores are the report's (times are rounded to the millisecond, so a few samples may differ)
+    np.testing.assert_allclose([scores_of(window) for window in windows], alone, atol=2e-3)
+    # And the channel's is their mean, weighted by duration
+    durations = [window.end_ms - window.start_ms for window in windows]
+    summary = [report.channels[0].summary.scores[label] for label in STANDARD_LABELS]
+    np.testing.assert_allclose(summary, np.average(alone, axis=0, weights=durations), atol=2e-3)
+
+
+def test_an_utterance_is_the_whole_channel(engine: Engine) -> None:
+    # Given a stereo call; when its channels are scored as utterances
+    report = analyze(BILLING, engine, Options(granularity="utterance"))
+    # Then each has one window, from its first sample to its last, scored as it is
+    samples, rate_hz = read(BILLING)
+    whole = soxr.resample(samples, rate_hz, 16_000)
+    for index, channel in enumerate(report.channels):
+        (window,) = channel.windows
+        assert (window.start_ms, window.end_ms) == (0, 24_336)
+        expected = score(engine, [np.ascontiguousarray(whole[:, index])])[0]
+        np.testing.assert_allclose(scores_of(window), expected, atol=1e-5)
+        assert channel.summary.scores == window.scores
+
+
+def test_progress_counts_windows_and_tells_their_number_at_the_end(engine: Engine) -> None:
+    told: list[tuple[int, int]] = []
+    report = analyze(BILLING, engine, on_progress=lambda done, total: told.append((done, total)))
+    windows = sum(len(channel.windows) for channel in report.channels)
+    assert told[-1] == (windows, windows)
+    assert {total for _, total in told[:-1]} == {0}
+    assert all(left[0] <= right[0] for left, right in pairwise(told))
