@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from warmline.audio.decoding import AudioInfo, Block
-from warmline.audio.truncation import mp3_states_its_length
+from warmline.audio.truncation import mp3_states_its_length, ogg_ends_early
 from warmline.jobs.errors import EmptyAudio, NotAudio
 
 # FFmpeg's demuxers for recordings that lie in one file. The others stay out: playlists (hls, concat, dash) make
@@ -25,7 +25,7 @@ _DEMUXERS = ",".join((*_DEMUXERS_THAT_STATE_A_LENGTH, *_DEMUXERS_THAT_GUESS))
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
 
 # FFmpeg's errors come as FFmpegError; PyAV adds Python's own where a stream or a frame is not what it expects.
-_PYAV_ERRORS = (av.FFmpegError, OSError, RuntimeError, ValueError, LookupError, TypeError)
+PYAV_ERRORS = (av.FFmpegError, OSError, RuntimeError, ValueError, LookupError, TypeError)
 
 
 class PyavDecoder:
@@ -36,12 +36,12 @@ class PyavDecoder:
 
         Raises NotAudio and EmptyAudio.
         """
-        self.truncated = False
+        self.truncated = head.startswith(b"OggS") and ogg_ends_early(path)
         try:
             self._container = av.open(
                 f"file:{path}", metadata_errors="ignore", options={"format_whitelist": _DEMUXERS}
             )
-        except _PYAV_ERRORS:
+        except PYAV_ERRORS:
             raise NotAudio from None
         try:
             self._stream = self._audio_stream()
@@ -118,7 +118,7 @@ class PyavDecoder:
         while True:
             try:
                 packet = next(packets, None)
-            except _PYAV_ERRORS:
+            except PYAV_ERRORS:
                 self.truncated = True
                 return
             if packet is None:
@@ -127,7 +127,7 @@ class PyavDecoder:
                 frames = packet.decode()
             except av.EOFError:
                 return
-            except _PYAV_ERRORS:
+            except PYAV_ERRORS:
                 self.truncated = True
                 continue
             yield from (frame for frame in frames if isinstance(frame, av.AudioFrame) and frame.samples)

@@ -17,6 +17,9 @@ from warmline.jobs.errors import NotAudio
 # end; of a WAV that its recorder never closed, it says 0. FFmpeg reads both to their end.
 _UNKNOWN_FRAMES = 2**62
 
+# TypeError and ValueError come from soundfile's own checks of what libsndfile says.
+SOUNDFILE_ERRORS = (soundfile.SoundFileError, RuntimeError, TypeError, ValueError)
+
 
 class Unreadable(Exception):
     """libsndfile cannot read this content; another decoder may."""
@@ -33,7 +36,7 @@ class SoundfileDecoder:
         self._open.callback(os.close, descriptor)
         try:
             self._file = self._open.enter_context(soundfile.SoundFile(descriptor, closefd=False))
-        except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
+        except SOUNDFILE_ERRORS as error:
             self.close()
             raise Unreadable(str(error)) from None
         if not 0 < self._file.frames < _UNKNOWN_FRAMES:
@@ -57,7 +60,7 @@ class SoundfileDecoder:
         while True:
             try:
                 block = self._file.read(self.info.sample_rate_hz, dtype="float32", always_2d=True)
-            except (soundfile.SoundFileError, RuntimeError) as error:
+            except SOUNDFILE_ERRORS as error:
                 if not frames_read:
                     raise NotAudio(
                         "The file's audio cannot be decoded from its start; export the recording again."

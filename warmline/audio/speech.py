@@ -55,7 +55,8 @@ class SpeechModel:
     def probabilities(self, samples: NDArray[np.float32], state: SpeechState) -> NDArray[np.float32]:
         """One probability a chunk, (chunks,), for the next (samples,), at least one, of a channel at 16 kHz.
 
-        Updates `state`. All but a channel's last call have a multiple of CHUNK_SAMPLES; the last is filled up with silence.
+        Updates `state`. All but a channel's last call have a multiple of CHUNK_SAMPLES; the last is filled up with
+        silence.
         """
         chunk_count = -(-len(samples) // CHUNK_SAMPLES)
         if not np.any(samples != samples[0]):

@@ -230,3 +230,21 @@ def test_reading_a_wav_does_not_import_ffmpeg_or_torch() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_every_error_of_the_libraries_is_one_that_is_mapped() -> None:
+    # Given what PyAV, libsndfile's wrapper and their errors are in the installed versions
+    import av.error
+
+    from warmline.audio.pyav_decoder import PYAV_ERRORS
+    from warmline.audio.soundfile_decoder import SOUNDFILE_ERRORS
+
+    def errors_of(module: object) -> list[type[Exception]]:
+        found = [value for value in vars(module).values() if isinstance(value, type)]
+        return [value for value in found if issubclass(value, Exception)]
+
+    # Then none of them would get past the decoders
+    assert len(errors_of(av.error)) > 20
+    assert [error for error in errors_of(av.error) if not issubclass(error, PYAV_ERRORS)] == []
+    assert errors_of(soundfile)
+    assert [error for error in errors_of(soundfile) if not issubclass(error, SOUNDFILE_ERRORS)] == []
