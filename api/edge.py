@@ -110,8 +110,8 @@ class LimitBody:
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
         """The body, or None when the client went away. Raises BodyTooLarge.
 
-        A body not far over the limit is read to its end and dropped: a client that is cut off while it sends sees a
-        reset connection instead of the answer.
+        A body not far over the limit is read to its end and dropped: a client that is cut off while it sends sees
+        a reset connection instead of the answer.
         """
         announced = Headers(scope=scope).get("content-length", "0")
         patience_bytes = 4 * self._max_bytes

@@ -1,0 +1,190 @@
+"""What probes and monitoring see, and what the API says of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api_process import ApiProcess
+from tests.servers import wait_until
+from warmline.jobs.ledger import Ledger
+from warmline.jobs.records import ChildState, WorkerState
+
+
+def worker(name: str, *models: str) -> WorkerState:
+    """A worker with a warm child for each model."""
+    now = datetime.now(UTC)
+    return WorkerState(
+        name=name,
+        host="host",
+        pid=1,
+        lanes=("live", "bulk"),
+        children=max(1, len(models)),
+        warm=tuple(
+            ChildState(
+                pid=pid, model=model, mini=model == "mini", engine="torch", device="cpu", precision="fp32",
+                threads=1, load_seconds=0.5, warm_since=now,
+            )
+            for pid, model in enumerate(models, 2)
+        ),
+        seen_at=now,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def workers(ledger: Ledger) -> Iterator[list[str]]:
+    """Names of workers to take away after the test."""
+    names: list[str] = []
+    yield names
+    for name in names:
+        ledger.leave(name)
+
+
+def beat(ledger: Ledger, workers: list[str], state: WorkerState) -> None:
+    workers.append(state.name)
+    ledger.beat(state, ttl_seconds=60)
+
+
+def test_alive_asks_nobody(stranger: httpx.Client) -> None:
+    answer = stranger.get("/live")
+    assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+
+
+def test_without_a_worker_it_is_neither_ready_nor_healthy(stranger: httpx.Client) -> None:
+    ready = stranger.get("/ready")
+    assert (ready.status_code, ready.json()["code"]) == (503, "not_ready")
+    assert int(ready.headers["retry-after"]) > 0
+
+    health = stranger.get("/health")
+    assert health.status_code == 503
+    found = health.json()
+    version = found.pop("version")
+    assert version
+    assert found == {
+        "status": "unhealthy", "model_loaded": False, "redis": "ok",
+        "workers": 0, "warm_children": 0, "model": None, "mini": None,
+    }  # fmt: skip
+
+
+def test_a_worker_that_is_still_loading_does_not_make_it_ready(
+    stranger: httpx.Client, ledger: Ledger, workers: list[str]
+) -> None:
+    beat(ledger, workers, worker("loading@host"))
+    assert stranger.get("/ready").status_code == 503
+    health = stranger.get("/health")
+    assert health.status_code == 503
+    assert (health.json()["status"], health.json()["model_loaded"]) == ("unhealthy", False)
+    assert (health.json()["workers"], health.json()["warm_children"]) == (1, 0)
+
+
+def test_a_warm_worker_makes_it_ready_and_healthy(
+    stranger: httpx.Client, ledger: Ledger, workers: list[str]
+) -> None:
+    beat(ledger, workers, worker("a@host", "mini", "mini"))
+    beat(ledger, workers, worker("b@host"))
+
+    assert (stranger.get("/ready").status_code, stranger.get("/ready").json()) == (200, {"status": "ready"})
+    health = stranger.get("/health")
+    assert health.status_code == 200
+    assert (health.json()["status"], health.json()["model_loaded"]) == ("healthy", True)
+    assert (health.json()["workers"], health.json()["warm_children"]) == (2, 2)
+    assert (health.json()["model"], health.json()["mini"]) == ("mini", True)
+
+    ledger.leave("a@host")
+    assert stranger.get("/ready").status_code == 503
+
+
+def test_workers_with_different_models_are_all_named(
+    stranger: httpx.Client, ledger: Ledger, workers: list[str]
+) -> None:
+    beat(ledger, workers, worker("a@host", "mini"))
+    beat(ledger, workers, worker("b@host", "large"))
+    assert (stranger.get("/health").json()["model"], stranger.get("/health").json()["mini"]) == (
+        "large, mini",
+        True,
+    )
+
+
+# The description
+
+
+def operations(openapi: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in openapi["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+def test_the_description_has_every_address(openapi: dict[str, Any]) -> None:
+    assert {(method, path) for method, path, _ in operations(openapi)} == {
+        ("get", "/health"), ("get", "/live"), ("get", "/ready"),
+        ("post", "/v1/jobs"), ("get", "/v1/jobs"),
+        ("get", "/v1/jobs/{job_id}"), ("get", "/v1/jobs/{job_id}/report"),
+        ("post", "/v1/batches"), ("get", "/v1/batches"),
+        ("get", "/v1/batches/{batch_id}"), ("get", "/v1/batches/{batch_id}/jobs"),
+    }  # fmt: skip
+
+
+def test_the_description_is_complete(openapi: dict[str, Any]) -> None:
+    for method, path, operation in operations(openapi):
+        where = f"{method} {path}"
+        assert operation["summary"], where
+        assert operation["description"], where
+        for status, response in operation["responses"].items():
+            is_problem = status[0] in "45" and path != "/health"
+            media_type = "application/problem+json" if is_problem else "application/json"
+            content = response["content"][media_type]
+            assert list(response["content"]) == [media_type], where
+            assert content["schema"]["$ref"].startswith("#/components/schemas/"), where
+            if is_problem:
+                assert content["schema"]["$ref"].endswith("/Problem"), where
+                assert content["examples"], where
+        assert ("security" in operation) == path.startswith("/v1/"), where
+    assert "HTTPValidationError" not in openapi["components"]["schemas"]
+
+
+def test_every_reference_in_the_description_leads_somewhere(openapi: dict[str, Any]) -> None:
+    text = json.dumps(openapi)
+    used = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
+    assert used <= set(openapi["components"]["schemas"])
+
+
+@pytest.mark.parametrize(("path", "model"), [("/v1/jobs", "JobRequest"), ("/v1/batches", "BatchRequest")])
+def test_the_description_s_examples_are_accepted(
+    client: httpx.Client, openapi: dict[str, Any], path: str, model: str
+) -> None:
+    examples = openapi["components"]["schemas"][model]["examples"]
+    assert len(examples) >= 2
+    for example in examples:
+        if "prefix" not in example:  # nothing is there
+            assert client.post(path, json=example).status_code == 202
+
+
+# The log
+
+
+def logged(api: ApiProcess, request_id: str) -> list[dict[str, Any]]:
+    """A request's lines in the log. Every line is JSON, uvicorn's too."""
+    lines = [json.loads(line) for line in api.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [line for line in lines if line.get("request_id") == request_id]
+
+
+def test_a_request_is_one_line_of_the_log_in_our_shape(client: httpx.Client, api: ApiProcess) -> None:
+    client.get("/v1/jobs?limit=7", headers={"x-request-id": "find-me"})
+
+    wait_until(lambda: bool(logged(api, "find-me")), "the line, which is written after the answer")
+    (found,) = logged(api, "find-me")
+    assert (found["action"], found["process"]) == ("http_request", "api")
+    assert (found["method"], found["path"], found["status"]) == ("GET", "/v1/jobs", 200)
+    assert found["milliseconds"] > 0
+
+
+def test_a_probe_that_finds_all_well_leaves_no_line(client: httpx.Client, api: ApiProcess) -> None:
+    client.get("/live", headers={"x-request-id": "quiet"})
+    client.get("/v1/jobs", headers={"x-request-id": "after-quiet"})
+    wait_until(lambda: bool(logged(api, "after-quiet")), "the next request's line")
+    assert logged(api, "quiet") == []
