@@ -261,8 +261,11 @@ class Emotion2Vec(nn.Module):
         width, alibi_heads = architecture.embed_dim, architecture.alibi_heads
         self.frontend = Frontend(architecture)
         self.positions = Positions(architecture)
-        extra = torch.randn(1, architecture.extra_tokens, width) * 0.02
-        self.extra_tokens = nn.Parameter(extra) if architecture.extra_tokens else None
+        self.extra_tokens = None
+        if architecture.extra_tokens:
+            # Not randn or normal_: on the meta device they import torch's compiler, 2 s and 100 MB in each child.
+            extra = nn.init.trunc_normal_(torch.empty(1, architecture.extra_tokens, width), std=0.02)
+            self.extra_tokens = nn.Parameter(extra)
         # FunASR's shape for one scale a head: (layers or 1, batch, heads, query, key).
         scale = torch.ones(1, 1, alibi_heads if architecture.alibi_scale_per_head else 1, 1, 1)
         self.alibi_scale = nn.Parameter(scale) if alibi_heads else None
