@@ -119,6 +119,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                cwd=self._directory.path,  # the logs' names are relative to it
                 env=environment,
                 start_new_session=True,  # a Ctrl-C in the terminal is ours to hand on, in the right order
             )
@@ -210,7 +211,8 @@ def configuration(directory: StackDirectory, parts: Sequence[Part]) -> str:
             directory=str(part.directory),
             priority=str(10 * (1 + ORDER.index(part.name))),
             stop_seconds=str(part.stop_seconds),
-            log=str(directory.log_of(part.name)),
+            # Relative: supervisord expands this one twice, which an odd path would not survive.
+            log=str(directory.log_of(part.name).relative_to(directory.path)),
             environment=",".join(f'{name}="{value}"' for name, value in cleared.items()),
             **sizes,
         )
