@@ -32,6 +32,16 @@ from workers.tasks import register_tasks
 
 BAD_SETTINGS = 2  # exit code
 
+# What children would import at their first use; torch comes with the first of them.
+HEAVY = (
+    "warmline.emotion.loading",
+    "warmline.emotion.torch_engine",
+    "workers.scoring",
+    "av",
+    "boto3",
+    "soundfile",
+)
+
 
 def main() -> int:
     """Runs a worker until it is told to stop. Returns its exit code: 0, 1 for a failure, 2 for bad settings."""
@@ -122,7 +132,7 @@ def _import_what_is_heavy() -> None:
 
     Nothing is run: threads that torch starts would not survive the fork, nor would a CUDA context.
     """
-    for name in ("warmline.emotion.loading", "warmline.emotion.torch_engine", "workers.scoring"):
+    for name in HEAVY:
         importlib.import_module(name)
 
 

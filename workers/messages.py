@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
-from celery.exceptions import InvalidTaskError
-from celery.worker.request import Request
+from celery.worker.strategy import default
 from pydantic import ValidationError
 
 from warmline.jobs.records import Job
@@ -14,17 +14,22 @@ from warmline.jobs.records import Job
 log = structlog.get_logger()
 
 
-class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
-    """A message in the parent, before a child gets it.
+def drop_malformed(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
+    """A task's `Strategy`: what the parent does with a message before a child gets it.
 
-    Celery stops the worker over a body of another shape than it expects, and would again at the next start.
+    Celery's own stops the worker over a body of another shape than its protocol has, and the message comes again.
     """
+    handle = default(task, app, consumer)
 
-    def __init__(self, message: Any, **options: Any) -> None:
-        try:
-            super().__init__(message, **options)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InvalidTaskError(f"not a message of Celery's protocol: {error}") from error
+    def handle_well_formed(message: Any, body: Any, *args: Any) -> Any:
+        # `body` is given for protocol 1 only. A payload that cannot be decoded is dropped by Celery itself.
+        match (body, message.headers, message.payload):
+            case (None, {"id": str()}, [list(), dict(), dict()]):
+                return handle(message, body, *args)
+        log.error("bad_message_dropped", problems=["a message has an id and a body of three (task protocol 2)"])
+        return message.reject_log_error(log, consumer.connection_errors)
+
+    return handle_well_formed
 
 
 def parse_job(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery import Celery
@@ -12,8 +12,10 @@ from celery.exceptions import Reject
 
 from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.queue import TASK, JobQueue
-from workers.messages import JobRequest, parse_job
-from workers.scoring import Desk
+from workers.messages import drop_malformed, parse_job
+
+if TYPE_CHECKING:
+    from workers.scoring import Desk
 
 log = structlog.get_logger()
 
@@ -24,7 +26,9 @@ def register_tasks(app: Celery, desk: Callable[[], Desk]) -> None:
     """Adds the task to the application. `desk` is called in a warm child."""
     queue = JobQueue(app)
 
-    @app.task(name=TASK, Request=f"{JobRequest.__module__}:{JobRequest.__name__}")  # type: ignore[untyped-decorator]
+    strategy = f"{drop_malformed.__module__}:{drop_malformed.__name__}"
+
+    @app.task(name=TASK, Strategy=strategy)  # type: ignore[untyped-decorator]
     def analyze(*args: Any, **kwargs: Any) -> None:
         job = parse_job(args, kwargs)
         if job is None:
