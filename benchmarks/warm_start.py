@@ -19,12 +19,11 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from warmline.local.stack import running_stack
-
 from config.settings import load_settings
 from warmline.cli.api_client import ApiClient
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import JobStatus
+from warmline.local.stack import running_stack
 from warmline.objects.store import ObjectStore
 
 CALL = Path(__file__).parents[1] / "samples" / "calls" / "call-001-billing.wav"

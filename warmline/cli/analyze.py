@@ -12,6 +12,7 @@ from config.logging import configure_logging
 from config.settings import LogSettings, Settings, load_settings
 from warmline.calls.report import Report, SourceFacts
 from warmline.cli import consoles, tables
+from warmline.cli.consoles import PLAIN
 from warmline.jobs.errors import InternalError, InvalidRequest, WarmlineError
 from warmline.jobs.records import Options
 
@@ -54,7 +55,7 @@ def analyze(
         for path, outcome in _analyze_all(files, settings, options):
             if isinstance(outcome, WarmlineError):
                 failed += 1
-                consoles.notes().print(f"{path}: {outcome.message} [{outcome.code}]", markup=False, soft_wrap=True)
+                consoles.notes().print(f"{path}: {outcome.message} [{outcome.code}]", **PLAIN)
             elif as_json:
                 _print_line(out, outcome)
             else:

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from config.settings import Settings, load_settings
 from warmline.cli import consoles, tables
 from warmline.cli.api_client import ApiClient
+from warmline.cli.consoles import PLAIN
 from warmline.jobs.errors import InvalidRequest, JobNotFound
 from warmline.jobs.records import BatchState, JobState, JobStatus
 
@@ -81,11 +83,11 @@ def jobs(
     for row in rows:
         table.add_row(
             row.job.id,
-            f"[{STYLES[row.status]}]{row.status}[/]",
+            Text(row.status, style=STYLES[row.status]),
             row.job.lane,
-            row.job.source.uri,
+            Text(row.job.source.uri),
             f"{row.queued_at.astimezone():%Y-%m-%d %H:%M:%S}",
-            _note(row),
+            Text(_note(row)),
         )
     consoles.results().print(table)
 
@@ -150,7 +152,7 @@ def follow_job(api: ApiClient, state: JobState) -> JobState:
 
 def _show_job(api: ApiClient, state: JobState) -> None:
     if state.status is not JobStatus.SUCCEEDED:
-        consoles.notes().print(f"[red]{state.job.source.uri}: {_note(state)}[/]", soft_wrap=True)
+        consoles.notes().print(f"{state.job.source.uri}: {_note(state)}", style="red", **PLAIN)
         raise typer.Exit(1)
     tables.print_report(consoles.results(), api.report(state.job.id))
 
@@ -160,7 +162,7 @@ def _show_batch(api: ApiClient, state: BatchState) -> None:
     out.print(f"{state.succeeded} of {state.total} succeeded, {state.failed} failed")
     if state.failed:
         for row in api.batch_jobs(state.id, status="failed", limit=20):
-            out.print(f"[red]{row.job.source.uri}: {_note(row)}[/]", soft_wrap=True)
+            out.print(f"{row.job.source.uri}: {_note(row)}", style="red", **PLAIN)
         raise typer.Exit(1)
 
 

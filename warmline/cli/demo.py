@@ -14,6 +14,7 @@ from warmline.calls.report import Report
 from warmline.cli import consoles, tables
 from warmline.cli.api_client import ApiClient
 from warmline.cli.api_commands import follow_batch
+from warmline.cli.consoles import PLAIN
 from warmline.cli.stack_view import StackView
 from warmline.jobs.errors import InvalidRequest
 from warmline.jobs.records import BatchState, JobState
@@ -97,9 +98,9 @@ def _show(state: BatchState, jobs: list[JobState], reports: dict[str, Report], d
     out.print(tables.calls_table(shown, out.width))
     for job in jobs:
         if job.failure:
-            out.print(f"[red]{job.job.source.key}: {job.failure.message} [{job.failure.code}][/]", soft_wrap=True)
+            out.print(f"{job.job.source.key}: {job.failure.message} [{job.failure.code}]", style="red", **PLAIN)
     out.print(f"\n{state.succeeded} of {state.total} calls scored. Reports: {data / 'reports'}/*.json, and in S3:")
     for job in jobs[:1]:
         if job.report and job.report.uri:
-            out.print(f"  {job.report.uri}", soft_wrap=True)
-    out.print(f"  (served again by: warmline up --data {data})", style="dim", soft_wrap=True)
+            out.print(f"  {job.report.uri}", **PLAIN)
+    out.print(f"  (served again by: warmline up --data {data})", style="dim", **PLAIN)

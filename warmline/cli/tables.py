@@ -92,7 +92,7 @@ def calls_table(reports: Iterable[tuple[str, Report]], width: int) -> Renderable
             length = [] if narrow else [f"{duration:.1f} s" if first else ""]
             speech = [] if narrow else [f"{channel.speech_seconds:.1f} s"]
             line = strip(channel.windows, duration, cells)
-            table.add_row(name if first else "", *length, channel.role, *_verdict(channel), *speech, line)
+            table.add_row(Text(name if first else ""), *length, channel.role, *_verdict(channel), *speech, line)
             for window in channel.windows:
                 labels.setdefault(window.top)
     parts: list[RenderableType] = [table, Text(), legend(sorted(labels))]

@@ -1,0 +1,111 @@
+"""The commands that speak to a running stack, and the whole road behind them."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import SAMPLES, Warmline
+from warmline.calls.report import Report
+from warmline.cli.api_client import ApiClient
+from warmline.jobs.records import JobState, JobStatus
+from warmline.local.stack import Stack
+from warmline.objects.store import ObjectStore
+
+
+def test_submit_uploads_files_and_waits_for_their_reports(client: Warmline) -> None:
+    # When two local recordings are submitted and watched
+    done = client(
+        "submit", SAMPLES[0], SAMPLES[3], "--roles", "agent,customer", "--metadata", "campaign=x", "--watch"
+    )
+    # Then both succeed, the id is all of stdout, and the batch is listed
+    assert done.returncode == 0, done.stderr
+    batch_id = done.stdout.strip()
+    assert len(batch_id) == 32
+    assert "2 of 2 succeeded" in done.stderr
+    assert batch_id in client("batches").stdout
+    # And each job's report carries what was submitted with it
+    listing = client("jobs", "--batch", batch_id).stdout
+    ids = [line.split()[0] for line in listing.splitlines()[1:] if line[:1].strip()]
+    reports = [Report.model_validate_json(client("report", job_id, "--json").stdout) for job_id in ids[:2]]
+    assert {report.source.key for report in reports} == {f"uploads/{SAMPLES[i].name}" for i in (0, 3)}
+    assert all(report.metadata == {"campaign": "x"} for report in reports)
+    assert all(report.channels[0].role == "agent" for report in reports)
+
+
+def test_a_prefix_is_a_batch_and_a_bad_object_in_it_fails_alone(
+    client: Warmline, stack: Stack, tmp_path: Path
+) -> None:
+    # Given two objects below a prefix, one of them text
+    store = ObjectStore(stack.settings.s3)
+    text = tmp_path / "notes.wav"
+    text.write_text("not a recording\n")
+    store.put_call("calls", "night/good.wav", SAMPLES[4])
+    store.put_call("calls", "night/bad.wav", text)
+    # When the prefix is submitted and watched
+    done = client("submit", "s3://calls/night/", "--watch")
+    # Then one succeeds, the other is named with its code, and the exit code is 1
+    assert done.returncode == 1
+    assert "1 of 2 succeeded, 1 failed" in done.stderr
+    assert "s3://calls/night/bad.wav" in done.stderr
+    assert "[not_audio]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["submit", "s3://elsewhere/call.wav"], "bucket_not_allowed"),
+        (["submit", "s3://calls/a/", "s3://calls/b/"], "invalid_request"),
+        (["watch", "0" * 32], "batch_not_found"),
+        (["report", "0" * 32], "job_not_found"),
+        (["submit", "/nowhere/call.wav"], "invalid_request"),
+    ],
+)
+def test_a_refusal_is_one_line_with_its_code(client: Warmline, arguments: list[str], code: str) -> None:
+    done = client(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"[{code}]" in done.stderr
+
+
+def test_without_an_api_it_says_how_to_get_one(warmline: Warmline, tmp_path: Path) -> None:
+    done = warmline("jobs", WARMLINE_API_URL="http://127.0.0.1:9", WARMLINE_STACK_DATA_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert "warmline up" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _finished(api: ApiClient, job_id: str) -> JobState:
+    deadline = time.monotonic() + 30
+    while not (state := api.job(job_id)).status.finished:
+        assert time.monotonic() < deadline, state
+        time.sleep(0.02)
+    assert state.status is JobStatus.SUCCEEDED, state.failure
+    return state
+
+
+def test_the_report_lies_in_s3_under_a_key_that_the_call_decides(stack: Stack) -> None:
+    # Given one call, submitted twice
+    store = ObjectStore(stack.settings.s3)
+    store.put_call("calls", "twice.wav", SAMPLES[4])
+    with ApiClient(stack.settings.api) as api:
+        first, second = (
+            _finished(api, api.submit_job({"source": {"bucket": "calls", "key": "twice.wav"}})) for _ in range(2)
+        )
+        other = _finished(
+            api,
+            api.submit_job(
+                {"source": {"bucket": "calls", "key": "twice.wav"}, "options": {"granularity": "utterance"}}
+            ),
+        )
+    # Then both point at the same report, other options at another, and each is there
+    assert first.report is not None
+    assert second.report is not None
+    assert other.report is not None
+    assert first.report.key == second.report.key
+    assert first.report.key != other.report.key
+    assert json.loads(store.get_report(first.report))["source"]["key"] == "twice.wav"
+    assert json.loads(store.get_report(other.report))["provenance"]["options"]["granularity"] == "utterance"
