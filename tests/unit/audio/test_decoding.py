@@ -175,16 +175,16 @@ def test_what_is_no_call_is_a_typed_error(content: bytes, expected: type[Warmlin
 
 
 def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
-    # Given uploads that are playlists naming a file of this machine, in the forms FFmpeg would follow
-    playlists = (
-        f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{VOICEMAIL}\n#EXT-X-ENDLIST\n",
-        f"ffconcat version 1.0\nfile {VOICEMAIL}\n",
+    # Given playlists in two forms that FFmpeg follows, each naming another recording beside it
+    (tmp_path / "other.mp3").symlink_to(DELIVERY)
+    (tmp_path / "call.m3u8").write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:31\n#EXTINF:31,\nother.mp3\n#EXT-X-ENDLIST\n"
     )
-    for playlist in playlists:
-        (tmp_path / "call.wav").write_text(playlist)
-        # When one is decoded, then it is not audio
+    (tmp_path / "call.wav").write_text("ffconcat version 1.0\nfile other.mp3\n")
+    # When one is decoded, then it is not audio
+    for name in ("call.m3u8", "call.wav"):
         with pytest.raises(NotAudio):
-            decode(tmp_path / "call.wav")
+            decode(tmp_path / name)
 
 
 def test_paths_without_a_readable_file(tmp_path: Path) -> None:
