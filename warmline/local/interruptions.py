@@ -46,7 +46,9 @@ class Interruptions:
     def raise_from_now_on(self) -> None:
         """The next signal raises KeyboardInterrupt wherever the main thread is; one that has come raises now."""
         self._raising = True
-        self.check()
+        if self.count:
+            self._raising = False
+            raise KeyboardInterrupt
 
     def only_note_from_now_on(self) -> None:
         """Signals are noted again."""

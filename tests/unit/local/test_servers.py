@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from config.settings import S3Settings
 from tests.servers import RedisServer, running_redis, running_s3, wait_until
@@ -43,7 +45,7 @@ def test_the_ledger_survives_what_it_acknowledged(redis_server: RedisServer) -> 
 def test_redis_listens_on_loopback_only_and_wants_the_password(tmp_path: Path) -> None:
     with running_redis(tmp_path) as server:
         assert listening(process_with(str(tmp_path))) == [("127.0.0.1", server.port)]
-        stranger = redis.Redis(host=server.host, port=server.port)
+        stranger = redis.Redis(host=server.host, port=server.port, retry=Retry(NoBackoff(), 0))
         with pytest.raises(redis.AuthenticationError):
             stranger.ping()
         stranger.close()
