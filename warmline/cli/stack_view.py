@@ -104,7 +104,7 @@ class StackView:
 def addresses_table(stack: Stack) -> Table:
     """A line for each part: its address, and who may enter."""
     notes = {
-        "api": "its documentation: /docs",
+        "api": "described by /openapi.json and docs/api.md",
         "flower": f"user {stack.settings.flower.user}",
         "s3": f"buckets {', '.join((*stack.settings.s3.source_buckets, stack.settings.s3.results_bucket))}",
     }
