@@ -7,11 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from dotenv import dotenv_values
 from pydantic import SecretStr
 
 import config
-from config.settings import Settings, to_variables
+from config.settings import Settings, load_settings, to_variables
 from warmline.jobs.ledger import Ledger
 from warmline.local.addresses import Addresses
 from warmline.local.credentials import Credentials
@@ -124,6 +126,12 @@ def write_clients_file(settings: Settings, path: Path) -> None:
     ]
     lines += [f"{name}='{_escaped(variables[name])}'" for name in _CLIENTS_VARIABLES]
     write_private(path, "\n".join(lines) + "\n")
+
+
+def read_clients_file(path: Path) -> Settings:
+    """The settings of the stack that wrote the file, whatever the environment of this process says."""
+    own: dict[str, Any] = {name: value or "" for name, value in dotenv_values(path).items()}
+    return load_settings(**own)
 
 
 def _escaped(value: str) -> str:

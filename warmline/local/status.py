@@ -5,17 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from dotenv import dotenv_values
-
-from config.settings import Settings, load_settings
+from config.settings import Settings
 from warmline.jobs.errors import WarmlineError
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import WorkerState
 from warmline.local.directory import StackDirectory
 from warmline.local.lock import lock_holder
 from warmline.local.parts import StackError
+from warmline.local.plan import read_clients_file
 from warmline.local.probes import page_waits_for
 from warmline.local.processes import find_processes
 from warmline.local.state import PartState, StackState
@@ -61,7 +59,7 @@ def read_status(directory: StackDirectory) -> StackStatus:
         processes = Supervisor(directory).processes()
     except StackError:
         processes = {}
-    settings = _settings_of(directory)
+    settings = read_clients_file(directory.clients_file)
     workers, ledger_problem = _ask_workers(settings)
     answers = dict(_ask(settings, workers, ledger_problem, processes))
     parts = [_part_status(part, processes.get(part.name), answers[part.name]) for part in state.parts]
@@ -76,12 +74,6 @@ def read_status(directory: StackDirectory) -> StackStatus:
         if not embedded
     ]
     return StackStatus(phase=state.phase if holder else "unwatched", parts=[*external, *parts], workers=workers)
-
-
-def _settings_of(directory: StackDirectory) -> Settings:
-    """The stack's own addresses, whatever the environment of this process says."""
-    own: dict[str, Any] = {name: value or "" for name, value in dotenv_values(directory.clients_file).items()}
-    return load_settings(**own)
 
 
 def _ask_workers(settings: Settings) -> tuple[Sequence[WorkerState], str | None]:
