@@ -154,4 +154,4 @@ def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
     """Raises ModelUnusable where a weight is not a number: every score would be NaN."""
     # A sum is NaN or infinite as soon as one weight is, and takes no memory for a mask.
     broken = [name for name, tensor in state.items() if not tensor.sum(dtype=torch.float64).isfinite()]
-    _refuse(broken, path, "has weights that are not numbers in")
+    _refuse(sorted(broken), path, "has weights that are not numbers in")

@@ -30,21 +30,21 @@ log = structlog.get_logger()
 def count_cores() -> int:
     """Cores that this process may use: its CPU affinity, and below that its container's quota."""
     cores = len(os.sched_getaffinity(0))
-    quota = _cgroup_cores()
+    quota = cgroup_cores()
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
-def _cgroup_cores() -> float | None:
-    """The CPU quota of the container, in cores; None without one. A host's own groups are not looked at."""
+def cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """The CPU quota of this container, in cores; None without one. A host's nested groups are not looked at."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()  # version 2: "200000 100000"
+        quota, period = (root / "cpu.max").read_text().split()  # version 2: "200000 100000"
     except (OSError, ValueError):
         try:
-            quota = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text().strip()  # version 1
-            period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text().strip()
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text().strip()  # version 1
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text().strip()
         except OSError:
             return None
-    if not quota.isdigit() or not period.isdigit() or int(period) == 0:  # "max" or -1: none is set
+    if not quota.isdigit() or not period.isdigit() or int(period) == 0:  # "max" or -1: there is none
         return None
     return int(quota) / int(period)
 

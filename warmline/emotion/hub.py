@@ -62,7 +62,7 @@ def find_model(name: str, models_dir: Path) -> FoundModel:
     return FoundModel(name=hub_id.partition("/")[2], directory=_complete(directory), mini=False, standard=known)
 
 
-def pull(name: str, models_dir: Path) -> FoundModel:
+def pull(name: str, models_dir: Path, *, hub_url: str = HUB_URL) -> FoundModel:
     """Fetches a model from ModelScope into `models_dir`; one that is there already is fetched anew.
 
     An interrupted download goes on where it stopped. Raises HubUnavailable within seconds without a network,
@@ -73,11 +73,11 @@ def pull(name: str, models_dir: Path) -> FoundModel:
         raise ModelUnusable(
             f"{name} is no model on the hub: give base, large, or an id such as {SHORT_NAMES['large']}."
         )
-    _expect_answer(hub_id)
+    _expect_answer(hub_id, hub_url)
     directory = _pulled(hub_id, models_dir)
     partial = directory.with_name(f".{directory.name}.partial")
     log.info("model_pulling", hub_id=hub_id, directory=str(directory))
-    _download(hub_id, partial)
+    _download(hub_id, partial, hub_url)
     _complete(partial)
     if directory.exists():
         shutil.rmtree(directory)
@@ -96,29 +96,31 @@ def _complete(directory: Path) -> Path:
     return directory
 
 
-def _expect_answer(hub_id: str) -> None:
+def _expect_answer(hub_id: str, hub_url: str) -> None:
     """The hub's client tries again and again for half a minute; a machine without a network is told at once."""
     import httpx
 
     try:
-        httpx.head(HUB_URL, timeout=HUB_ANSWER_SECONDS)
+        httpx.head(hub_url, timeout=HUB_ANSWER_SECONDS)
     except httpx.HTTPError as error:
         raise HubUnavailable(
-            f"{HUB_URL} does not answer ({error}), so {hub_id} cannot be fetched. Check the network, or copy a"
+            f"{hub_url} does not answer ({error}), so {hub_id} cannot be fetched. Check the network, or copy a"
             " model directory here and set WARMLINE_MODEL to its path."
         ) from None
 
 
-def _download(hub_id: str, directory: Path) -> None:
+def _download(hub_id: str, directory: Path, hub_url: str) -> None:
     from modelscope.hub.snapshot_download import snapshot_download
-    from modelscope_hub.errors import HubError, NotExistError
+    from modelscope_hub.errors import HubError
+    from requests import HTTPError, RequestException
 
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        snapshot_download(hub_id, local_dir=str(directory), allow_file_pattern=list(MODEL_FILES))
-    except NotExistError:
-        raise ModelUnusable(f"{HUB_URL} has no model {hub_id}.") from None
-    except HubError as error:
-        raise HubUnavailable(f"{hub_id} could not be fetched from {HUB_URL}: {error}. Try again.") from None
+        snapshot_download(hub_id, local_dir=str(directory), allow_file_pattern=list(MODEL_FILES), endpoint=hub_url)
+    except (HubError, RequestException) as error:
+        if isinstance(error, HTTPError) and error.response is not None and error.response.status_code == 404:
+            raise ModelUnusable(f"{hub_url} has no model {hub_id}.") from None
+        reason = str(error).partition("\n")[0]
+        raise HubUnavailable(f"{hub_id} could not be fetched from {hub_url}: {reason}. Try again.") from None
     except OSError as error:
         raise ModelUnusable(f"{hub_id} cannot be kept in {directory}: {error.strerror or error}.") from None

@@ -139,5 +139,7 @@ class TorchEngine:
 
 
 def _is_lack_of_memory(error: MemoryError | RuntimeError) -> bool:
-    # On CUDA torch has a type for it; on the CPU only a message.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # On the CPU torch has only messages for it; the second is oneDNN's, of layers that have run before.
+    return any(words in str(error) for words in ("can't allocate memory", "could not create a primitive"))
