@@ -36,7 +36,6 @@ class _OpenSegment:
     start: int  # padding included
     speech_from: int
     quiet_since: int | None = None
-    went_on: bool = False  # a piece of it was already handed out
 
 
 class SegmentFinder:
@@ -49,11 +48,11 @@ class SegmentFinder:
         self, *, threshold: float, min_speech_samples: int, piece_samples: int, rest_samples: int
     ) -> None:
         """Of unbroken speech, `piece_samples` are handed out as soon as `rest_samples` more are there."""
-        if rest_samples <= MIN_SILENCE_SAMPLES:
-            raise ValueError("the rest must be longer than the silence that ends a segment")
         self._opens_at = threshold
         self._closes_below = max(threshold - HYSTERESIS, threshold / 2)
         self._min_speech_samples = max(MIN_SPEECH_SAMPLES, min_speech_samples)
+        if rest_samples < self._min_speech_samples + MIN_SILENCE_SAMPLES + CHUNK_SAMPLES:
+            raise ValueError("a rest that may fall silent at once must still be long enough for a segment")
         self._piece_samples = piece_samples
         self._rest_samples = rest_samples
         self._position = 0  # where the next chunk begins
@@ -102,7 +101,7 @@ class SegmentFinder:
     def _close(self, segment: _OpenSegment, speech_end: int, limit: int) -> Iterator[Segment]:
         self._open = None
         speech_samples = speech_end - segment.speech_from
-        if speech_samples >= self._min_speech_samples or segment.went_on:
+        if speech_samples >= self._min_speech_samples:
             self.speech_samples += speech_samples
             self._last_end = min(speech_end + PADDING_SAMPLES, limit)
             yield Segment(segment.start, self._last_end)
@@ -111,5 +110,4 @@ class SegmentFinder:
         piece = Segment(segment.start, segment.start + self._piece_samples)
         self.speech_samples += piece.end - segment.speech_from
         self._last_end = segment.start = segment.speech_from = piece.end
-        segment.went_on = True
         return piece

@@ -21,7 +21,7 @@ from tests.recordings import (
     REFUND,
     VOICEMAIL,
     read,
-    wav_header,
+    write_flac_without_length,
     write_long_call,
 )
 from warmline.audio.call import CallAudio, open_call
@@ -112,21 +112,30 @@ def test_a_whole_channel_of_digital_silence_or_too_few_samples_gives_no_window(t
         assert list(call.whole_channels(min_samples=MIN_SAMPLES)) == []
 
 
-def test_limits_of_length(tmp_path: Path) -> None:
-    # Given a call of 24 s; when less is allowed, then it is refused with a sentence that names the setting
-    with pytest.raises(AudioTooLong, match="WARMLINE_AUDIO_MAX_SECONDS"):
-        windows_of(BILLING, max_seconds=20)
+def test_limits_of_length() -> None:
+    # Given a call of 24 s; when less is allowed, then it is refused with a sentence that names the setting, unread
+    with (
+        open_call(BILLING, AudioSettings(max_seconds=20)) as call,
+        pytest.raises(AudioTooLong, match="WARMLINE_AUDIO_MAX_SECONDS"),
+    ):
+        list(call.speech_windows(min_samples=MIN_SAMPLES))
+    assert call.duration_seconds == 0
     assert windows_of(BILLING, max_seconds=25)[1]
     with (
         open_call(BILLING, AudioSettings(utterance_max_seconds=20)) as call,
         pytest.raises(AudioTooLong, match="granularity=segment"),
     ):
         list(call.whole_channels(min_samples=MIN_SAMPLES))
-    # Given a header that does not tell the length; when it is read, then the limit holds all the same
-    audio = b"\x10\x20" * 8000 * 21
-    (tmp_path / "call.wav").write_bytes(wav_header(data_bytes=0) + audio)
-    with pytest.raises(AudioTooLong):
-        windows_of(tmp_path / "call.wav", max_seconds=20)
+
+
+def test_the_limit_of_length_holds_where_the_header_tells_none(tmp_path: Path) -> None:
+    # Given a call of 18 s that does not tell its length; when less is allowed
+    path = write_flac_without_length(tmp_path / "call.flac")
+    with open_call(path, AudioSettings(max_seconds=5)) as call, pytest.raises(AudioTooLong):
+        list(call.speech_windows(min_samples=MIN_SAMPLES))
+    # Then reading stops where the limit lies
+    assert call.info.declared_seconds is None
+    assert 5 < call.duration_seconds < 8
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])

@@ -24,6 +24,7 @@ from tests.recordings import (
     read,
     wav_header,
     write_av,
+    write_flac_without_length,
     write_raw_gsm,
 )
 from warmline.audio.decoding import AudioInfo, open_decoder
@@ -130,13 +131,8 @@ def test_a_recorder_that_never_closed_its_wav(tmp_path: Path) -> None:
 
 
 def test_a_flac_stream_that_does_not_tell_its_length(tmp_path: Path) -> None:
-    # Given a FLAC whose total of samples, 36 bits in its first block, is 0 for "unknown"
-    flac = bytearray(REFUND.read_bytes())
-    facts = int.from_bytes(flac[18:26], "big")
-    flac[18:26] = (facts >> 36 << 36).to_bytes(8, "big")
-    (tmp_path / "call.flac").write_bytes(flac)
-    # When it is decoded
-    info, samples, truncated = decode(tmp_path / "call.flac")
+    # Given a FLAC whose header has no total of samples; when it is decoded
+    info, samples, truncated = decode(write_flac_without_length(tmp_path / "call.flac"))
     # Then it is read to its end, and nothing is said to be missing
     assert (len(samples), info.declared_seconds, truncated) == (len(read(REFUND)[0]), None, False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,8 +58,8 @@ def test_a_click_is_no_speech() -> None:
     assert segments([0.0] * 9 + [0.9] * chunks + [0.0] * 9) == []
     assert len(segments([0.0] * 9 + [0.9] * (chunks + 1) + [0.0] * 9)) == 1
     # And for a model that needs longer windows, longer speech is asked for
-    patient = finder(min_speech_samples=40 * CHUNK_SAMPLES)
-    assert list(patient.push([0.9] * 39 + [0.0] * 9)) == []
+    patient = finder(min_speech_samples=20 * CHUNK_SAMPLES)
+    assert list(patient.push([0.9] * 19 + [0.0] * 9)) == []
 
 
 def test_speech_up_to_the_very_end_stays_within_the_channel() -> None:
@@ -105,3 +106,17 @@ def test_segments_are_in_order_within_the_channel_and_do_not_depend_on_slabs(
         *in_two.push(probabilities[cut:]),
         *in_two.finish(total_samples),
     ]
+
+
+def test_no_speech_is_lost_where_it_ends_just_after_a_piece() -> None:
+    # Given speech that ends at any moment around that at which a piece is handed out
+    handed_out_at = -(-7 * WINDOW // CHUNK_SAMPLES)
+    for chunks in range(handed_out_at - 10, handed_out_at + 10):
+        found = finder()
+        # When it is followed
+        ended = [*found.push([0.9] * chunks + [0.0] * 20), *found.finish((chunks + 20) * CHUNK_SAMPLES)]
+        # Then every chunk of it lies in a segment
+        assert found.speech_samples == chunks * CHUNK_SAMPLES
+        assert ended[-1].end == chunks * CHUNK_SAMPLES + PADDING_SAMPLES
+    with pytest.raises(ValueError, match="rest"):
+        SegmentFinder(threshold=0.5, min_speech_samples=WINDOW, piece_samples=6 * WINDOW, rest_samples=WINDOW)
