@@ -105,12 +105,12 @@ def _connect_signals(settings: Settings, gate: Gate, child: WarmChild, heart: He
 
     @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def before_children(sender: Any, **_: Any) -> None:
-        _import_what_is_heavy()
         try:
             scratch = Scratch.open(settings.worker.scratch_dir)
         except SettingsError as error:
             print(f"warmline-worker: {error}", file=sys.stderr)
             raise SystemExit(BAD_SETTINGS) from error
+        _import_what_is_heavy()
         child.prepare(scratch, worker=sender.hostname, children=sender.concurrency)
 
     @signals.worker_before_create_process.connect(weak=False)  # type: ignore[untyped-decorator]

@@ -102,7 +102,13 @@ class Gate:
                 _kill(pool_pids(pool))
                 stop_worker(reason)
             self._heart.beat_when_due(worker)
-            celery_state.maybe_shutdown()  # SIGTERM came meanwhile
+            try:
+                celery_state.maybe_shutdown()  # SIGTERM came meanwhile
+            except SystemExit:
+                _kill(pool_pids(pool))
+                raise
+        # They did start. Celery would ask once more, and end over a child that died since instead of replacing it.
+        worker.pool.did_start_ok = lambda: True
         self._heart.beat(worker)
         log.info("worker_warm", worker=worker.hostname, children=worker.concurrency, lanes=self._settings.lanes)
 
@@ -129,7 +135,7 @@ class Gate:
         return taken < len(self._children.warm)
 
     def _stop_on_failure(self) -> None:
-        if self._children.failure:
+        if self._children.failure and not self._heart.draining:
             stop_worker(self._children.failure)
 
 

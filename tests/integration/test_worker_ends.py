@@ -1,0 +1,210 @@
+"""How a worker ends: told to, or because its children cannot get warm; without a fork loop or a lost job."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from config.settings import S3Settings, Settings
+from tests.integration.conftest import NewSettings
+from tests.integration.worker_process import WorkerProcess, kill
+from tests.servers import wait_until
+from warmline.jobs.records import JobStatus, Source
+from warmline.jobs.submission import submit_job
+
+SECONDS_TO_EXIT = 30.0  # with other tests beside
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[[Settings], WorkerProcess]:
+    return lambda settings: WorkerProcess(settings, tmp_path / "worker.log")
+
+
+@pytest.fixture
+def model(tiny_model: Path, tmp_path: Path) -> Path:
+    """A model directory that the test may break."""
+    return shutil.copytree(tiny_model, tmp_path / "model")
+
+
+def held_child(worker: WorkerProcess, known: set[int]) -> psutil.Process:
+    """The next child that is not among the known ones, stopped while it loads."""
+    wait_until(lambda: bool(worker.children() - known), "a child is forked", seconds=60, interval_seconds=0.001)
+    child = psutil.Process((worker.children() - known).pop())
+    child.suspend()
+    return child
+
+
+def forks_until_exit(worker: WorkerProcess) -> tuple[int, set[int]]:
+    """The exit code, and every child that was there meanwhile."""
+    seen: set[int] = set()
+    deadline = time.monotonic() + SECONDS_TO_EXIT
+    while worker.process.poll() is None:
+        assert time.monotonic() < deadline, worker.log_text()
+        seen |= worker.children()
+        time.sleep(0.002)
+    return worker.process.returncode, seen
+
+
+def test_sigterm_finishes_the_running_job_and_takes_no_other(
+    start: Callable[[Settings], WorkerProcess], worker_settings: NewSettings, redis_url: str, call: Source
+) -> None:
+    with start(worker_settings(redis_url)) as worker:
+        # Given a worker in the middle of a job
+        worker.wait_warm()
+        running = submit_job(worker.ledger, worker.queue, call)
+        held = worker.hold(running.job.id)
+        # When it is told to end, and another job comes
+        worker.signal(signal.SIGTERM)
+        wait_until(lambda: not worker.ledger.workers()[0].warm, "nobody counts on it any more", seconds=10)
+        waiting = submit_job(worker.ledger, worker.queue, call)
+        # Then it waits for the job
+        with pytest.raises(psutil.TimeoutExpired):
+            psutil.Process(worker.process.pid).wait(1)
+        held.resume()
+        assert worker.wait_exit() == 0
+        # And leaves the other one, and nothing else behind
+        done = worker.ledger.get(running.job.id)
+        assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 1)
+        assert worker.ledger.get(waiting.job.id).status is JobStatus.QUEUED
+        assert worker.ledger.workers() == ()
+        assert list(worker.settings.worker.scratch_dir.iterdir()) == []
+        assert not psutil.pid_exists(held.pid)
+
+
+def test_sigterm_does_not_wait_for_a_model_that_loads(
+    start: Callable[[Settings], WorkerProcess], worker_settings: NewSettings, redis_url: str
+) -> None:
+    with start(worker_settings(redis_url)) as worker:
+        held_child(worker, set())
+        wait_until(lambda: bool(worker.ledger.workers()), "it says that it is there", seconds=30)
+        assert worker.ledger.workers()[0].warm == ()
+        worker.signal(signal.SIGTERM)
+        assert worker.wait_exit(SECONDS_TO_EXIT) == 0
+        assert worker.ledger.workers() == ()
+
+
+def test_a_broken_model_ends_the_worker_with_one_clear_line(
+    start: Callable[[Settings], WorkerProcess], worker_settings: NewSettings, redis_url: str, model: Path
+) -> None:
+    # Given a model file that was cut short
+    weights = (model / "model.pt").read_bytes()
+    (model / "model.pt").write_bytes(weights[: len(weights) // 2])
+    with start(worker_settings(redis_url, model=model, children=2)) as worker:
+        # Then the worker ends, says why, and has made no more children than it should have
+        code, forked = forks_until_exit(worker)
+        assert code == 1
+        (line,) = worker.lines("worker_stopped")
+        assert "model.pt is broken or cut short" in line["reason"]
+        assert len(forked) <= 2
+        assert "Traceback" not in worker.log_text()
+        assert worker.ledger.workers() == ()
+
+
+def test_a_child_that_dies_while_it_loads_ends_a_new_worker(
+    start: Callable[[Settings], WorkerProcess], worker_settings: NewSettings, redis_url: str
+) -> None:
+    with start(worker_settings(redis_url)) as worker:
+        held_child(worker, set()).kill()
+        assert worker.wait_exit(SECONDS_TO_EXIT) == 1
+        (line,) = worker.lines("worker_stopped")
+        assert "SIGKILL" in line["reason"]
+
+
+def test_a_replacement_that_cannot_load_ends_the_worker_after_its_neighbours_job(
+    start: Callable[[Settings], WorkerProcess],
+    worker_settings: NewSettings,
+    redis_url: str,
+    call: Source,
+    model: Path,
+) -> None:
+    settings = worker_settings(redis_url, model=model, children=2)
+    with start(settings) as worker:
+        # Given two warm children, of which one runs a job
+        worker.wait_warm(children=2)
+        running = submit_job(worker.ledger, worker.queue, call)
+        held = worker.hold(running.job.id)
+        first = worker.children()
+        # When the model goes, and the idle child with it
+        shutil.rmtree(model)
+        shutil.rmtree(settings.emotion.models_dir / "converted")
+        (idle,) = first - {held.pid}
+        kill(idle)
+        # Then one more child is made, and not a second one; the job is waited for
+        wait_until(lambda: bool(worker.lines("worker_stopped")), "the worker gives up", seconds=30)
+        replacements = worker.children() - first
+        held.resume()
+        code, forked = forks_until_exit(worker)
+        assert code == 1
+        assert len((replacements | forked) - first) <= 1
+        assert len(worker.lines("worker_stopped")) == 1
+        assert str(model) in worker.lines("worker_stopped")[0]["reason"]
+        done = worker.ledger.get(running.job.id)
+        assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 1)
+        assert worker.ledger.workers() == ()
+
+
+def test_replacements_that_are_killed_while_they_load_end_the_worker(
+    start: Callable[[Settings], WorkerProcess], worker_settings: NewSettings, redis_url: str
+) -> None:
+    with start(worker_settings(redis_url)) as worker:
+        # Given a warm worker that has lost its child
+        worker.wait_warm()
+        known = worker.children()
+        kill(next(iter(known)))
+        # When what replaces it is killed before it is warm, and so on
+        for _ in range(3):
+            child = held_child(worker, known)
+            known.add(child.pid)
+            child.kill()
+        # Then the worker gives up
+        code, forked = forks_until_exit(worker)
+        assert code == 1
+        assert forked <= known
+        (line,) = worker.lines("worker_stopped")
+        assert "3 children in a row" in line["reason"]
+
+
+def test_what_may_pass_is_tried_again_with_back_off_until_it_is_given_up(
+    start: Callable[[Settings], WorkerProcess],
+    worker_settings: NewSettings,
+    redis_url: str,
+    s3_settings: S3Settings,
+    call: Source,
+) -> None:
+    # Given a store that does not answer
+    nowhere = s3_settings.model_copy(update={"endpoint_url": "http://127.0.0.1:1"})
+    with start(worker_settings(redis_url, s3=nowhere)) as worker:
+        # Then the worker gets warm all the same
+        worker.wait_warm()
+        # When a job needs it
+        state = submit_job(worker.ledger, worker.queue, call)
+        failed = worker.wait_finished(state.job.id)
+        # Then it was tried three times, with a longer wait each time, and is failed with the reason's code
+        assert (failed.status, failed.attempt) == (JobStatus.FAILED, 3)
+        assert failed.failure is not None
+        assert failed.failure.code == "store_unavailable"
+        waits = [line["wait_seconds"] for line in worker.lines("job_retried")]
+        assert [line["attempt"] for line in worker.lines("job_started")] == [1, 2, 3]
+        assert len(waits) == 2
+        assert waits[1] > 1.1 * waits[0]
+        assert len({line["job_id"] for line in worker.lines("job_started")}) == 1
+
+
+def test_bad_settings_end_it_with_one_line_that_names_the_variable(
+    start: Callable[[Settings], WorkerProcess], worker_settings: NewSettings, redis_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    settings = worker_settings(redis_url)
+    settings = settings.model_copy(
+        update={"worker": settings.worker.model_copy(update={"scratch_dir": tmp_path / "file"})}
+    )
+    with start(settings) as worker:
+        assert worker.wait_exit() == 2
+        (line,) = worker.log_text().splitlines()
+        assert line.startswith("warmline-worker: WARMLINE_WORKER_SCRATCH_DIR")

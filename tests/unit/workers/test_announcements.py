@@ -1,0 +1,53 @@
+"""What children tell their parent, through a real pipe and real forks."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+from warmline.jobs.records import ChildState
+from workers.announcements import Announcements, LoadFailed
+
+
+def child_state(pid: int) -> ChildState:
+    return ChildState(
+        pid=pid, model="mini", mini=True, engine="torch", device="cpu", precision="fp32", threads=2,
+        load_seconds=1.5, warm_since=datetime(2026, 1, 2, tzinfo=UTC),
+    )  # fmt: skip
+
+
+def test_children_are_heard_in_order_and_whole() -> None:
+    # Given many children that speak at once, with as much to say as fits
+    announcements = Announcements()
+    assert announcements.read() == []
+    pids = []
+    for number in range(20):
+        pid = os.fork()
+        if pid == 0:
+            announcements.tell_warm(child_state(os.getpid()))
+            if number % 2:
+                announcements.tell_failed("é" * 10_000)
+            os._exit(0)
+        pids.append(pid)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    announcements.wait(5)
+    # When the parent listens
+    heard = announcements.read()
+    # Then it hears each of them, none mixed with another
+    assert {said.pid for said in heard if isinstance(said, ChildState)} == set(pids)
+    failed = [said for said in heard if isinstance(said, LoadFailed)]
+    assert {said.pid for said in failed} == set(pids[1::2])
+    assert {said.reason for said in failed} == {"é" * 1500}
+    assert announcements.read() == []
+
+
+def test_half_a_line_is_kept_for_later_and_nonsense_is_left_out() -> None:
+    # Given a writer that was killed in the middle, and one that goes on
+    announcements = Announcements()
+    line = b'{"warm":' + child_state(7).model_dump_json().encode() + b"}\n"
+    os.write(announcements._write_end, b'{"warm":{"pi\n' + line[:20])
+    assert announcements.read() == []
+    # When the rest comes, then it is understood
+    os.write(announcements._write_end, line[20:])
+    assert announcements.read() == [child_state(7)]
