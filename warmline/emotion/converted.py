@@ -102,7 +102,7 @@ def _convert(
         check_finite(state, source)
         with _written_whole(file) as partial:
             try:
-                save_file(state, partial, metadata={"model_hash": model_hash, "format": str(FORMAT)})
+                save_file(state, partial, metadata={"model_hash": model_hash})
             except SafetensorError as error:
                 raise OSError(f"{file} cannot be written: {error}") from None
         with _written_whole(file.parent / "model.json") as partial:
