@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 
@@ -40,9 +41,9 @@ def module_redis_url(redis_server: RedisServer) -> str:
 def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Settings]:
     """A real S3 (SeaweedFS) with the buckets `calls` and `reports`, shared by the session."""
     with running_s3(tmp_path_factory.mktemp("s3")) as settings:
-        store = ObjectStore(settings)
-        for bucket in (*settings.source_buckets, settings.results_bucket):
-            store.ensure_bucket(bucket)
+        with closing(ObjectStore(settings)) as store:
+            for bucket in (*settings.source_buckets, settings.results_bucket):
+                store.ensure_bucket(bucket)
         yield settings
 
 
@@ -58,7 +59,8 @@ def new_bucket(s3_settings: S3Settings) -> Callable[[], str]:
 
     def make() -> str:
         name = f"test-{uuid.uuid4().hex[:16]}"
-        ObjectStore(s3_settings).ensure_bucket(name)
+        with closing(ObjectStore(s3_settings)) as store:
+            store.ensure_bucket(name)
         return name
 
     return make

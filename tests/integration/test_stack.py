@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,6 +86,8 @@ def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[],
                 [sys.executable, "-m", "warmline.cli.main", "up", "--data", str(tmp_path / "data")],
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                # A company's proxy, which does not lead back to this machine.
+                env={**os.environ, "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"},
             )
         started.append(RunningUp(process, output, StackDirectory(tmp_path / "data")))
         return started[-1]
@@ -112,7 +115,8 @@ def test_the_whole_stack_survives_sigkill_and_ends_without_a_trace(
         _everything_answers(settings, first.directory.path)
         # And it keeps what it is given
         (tmp_path / "call.wav").write_bytes(b"RIFF" * 5000)
-        ObjectStore(settings.s3).put_call("calls", JOB.source.key, tmp_path / "call.wav")
+        with closing(ObjectStore(settings.s3)) as store:
+            store.put_call("calls", JOB.source.key, tmp_path / "call.wav")
         ledger = Ledger.connect(settings.redis, settings.jobs)
         assert ledger.create(JOB)
         ledger.close()
@@ -131,7 +135,8 @@ def test_the_whole_stack_survives_sigkill_and_ends_without_a_trace(
     ledger = Ledger.connect(settings.redis, settings.jobs)
     assert ledger.get(JOB.id).job == JOB
     ledger.close()
-    ObjectStore(settings.s3).fetch(JOB.source, tmp_path / "back.wav")
+    with closing(ObjectStore(settings.s3)) as store:
+        store.fetch(JOB.source, tmp_path / "back.wav")
     assert (tmp_path / "back.wav").read_bytes() == (tmp_path / "call.wav").read_bytes()
     _everything_answers(settings, second.directory.path)
     _no_secret_shows(second)

@@ -100,7 +100,7 @@ class Monitor:
             if process.state != "running":
                 raise self._given_up(watch, f"{name} ended while it started: {self._supervisor.last_exit(name)}")
             if self._overdue(watch):
-                raise self._given_up(watch, f"{name} did not serve within {self._start_timeout:g} s")
+                raise self._given_up(watch, self._overdue_words(watch))
             self._look(watch, process)
             if not watch.ready:
                 time.sleep(_POLL_SECONDS)
@@ -184,6 +184,10 @@ class Monitor:
 
     def _overdue(self, watch: Watch) -> bool:
         return time.monotonic() - watch.started > self._start_timeout
+
+    def _overdue_words(self, watch: Watch) -> str:
+        waits = f": it waits for {watch.waiting_for}" if watch.waiting_for else ""
+        return f"{watch.part.name} did not serve within {self._start_timeout:g} s{waits}"
 
     def _given_up(self, watch: Watch, why: str) -> StackError:
         self.pass_on_logs()

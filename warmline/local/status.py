@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from config.settings import Settings
@@ -94,7 +95,8 @@ def _ask(
 ) -> Iterator[tuple[str, str | None]]:
     yield "valkey", ledger_problem
     try:
-        ObjectStore(settings.s3).ping()
+        with closing(ObjectStore(settings.s3)) as store:
+            store.ping()
         yield "s3", None
     except WarmlineError as error:
         yield "s3", error.message

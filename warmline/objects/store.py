@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import botocore.exceptions as boto
 
@@ -221,6 +222,8 @@ def _build_client(settings: S3Settings) -> S3Client:
         if settings.endpoint_url
         else {}
     )
+    if _on_this_machine(settings.endpoint_url):
+        elsewhere["proxies"] = {}  # a company's proxy cannot reach this machine's own store
     config = Config(
         signature_version="s3v4",
         connect_timeout=min(CONNECT_SECONDS, settings.timeout_seconds),
@@ -244,6 +247,13 @@ def _build_client(settings: S3Settings) -> S3Client:
         raise StoreMisconfigured(
             f"WARMLINE_S3_ENDPOINT_URL is not a usable address: {settings.endpoint_url!r}."
         ) from error
+
+
+def _on_this_machine(endpoint_url: str) -> bool:
+    try:
+        return urlsplit(endpoint_url).hostname in {"localhost", "127.0.0.1", "::1"}
+    except ValueError:
+        return False  # no address at all, as the client will say
 
 
 def _version(source: Source) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -78,17 +79,27 @@ def test_every_test_has_a_database_of_its_own(redis_server: RedisServer, redis_u
 
 
 def test_s3_keeps_what_it_is_given(s3_settings: S3Settings, s3_prefix: str, tmp_path: Path) -> None:
-    store = ObjectStore(s3_settings)
     (tmp_path / "call.wav").write_bytes(b"RIFF" * 1000)
-    store.put_call("calls", f"{s3_prefix}a call.wav", tmp_path / "call.wav")
-    assert list(store.list_keys("calls", s3_prefix)) == [Source(bucket="calls", key=f"{s3_prefix}a call.wav")]
+    call = Source(bucket="calls", key=f"{s3_prefix}a call.wav")
+    with closing(ObjectStore(s3_settings)) as store:
+        store.put_call(call.bucket, call.key, tmp_path / "call.wav")
+        assert list(store.list_keys("calls", s3_prefix)) == [call]
+
+
+def test_a_proxy_does_not_come_between_us_and_our_own_s3(
+    s3_settings: S3Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with closing(ObjectStore(s3_settings)) as store:
+        store.ping()
 
 
 def test_s3_refuses_other_keys(s3_settings: S3Settings, new_bucket: Callable[[], str]) -> None:
     bucket = new_bucket()
     stranger = s3_settings.model_copy(update={"secret_key": type(s3_settings.secret_key)("wrong")})
-    with pytest.raises(ObjectForbidden):
-        ObjectStore(stranger).ensure_bucket(bucket)
+    with closing(ObjectStore(stranger)) as store, pytest.raises(ObjectForbidden):
+        store.ensure_bucket(bucket)
 
 
 def test_s3_is_closed_to_others_on_every_port(tmp_path: Path) -> None:

@@ -88,18 +88,17 @@ def disk(settings: Settings) -> Iterator[Finding]:
 
 
 def proxies(settings: Settings) -> Iterator[Finding]:
-    """HTTP proxies that would come between the parts."""
-    found = urllib.request.getproxies()
-    if not found.keys() & {"http", "https", "all"}:
+    """An HTTP proxy that would come between Warmline and its object store."""
+    if not urllib.request.getproxies().keys() & {"http", "https", "all"}:
         yield ok("proxy", "no HTTP proxy is set")
         return
-    hosts = {LOOPBACK, urlsplit(settings.s3.endpoint_url).hostname or LOOPBACK}
-    behind = sorted(host for host in hosts if not urllib.request.proxy_bypass(host))
-    if behind:
-        mend = f"Add {', '.join(behind)} to NO_PROXY (and no_proxy), or unset the proxy."
-        yield warn("proxy", f"requests to {', '.join(behind)} would go through a proxy", mend)
+    host = urlsplit(settings.s3.endpoint_url).hostname
+    # What is on this machine is reached without the proxy, and AWS mostly through it.
+    if host is None or host in {LOOPBACK, "localhost"} or urllib.request.proxy_bypass(host):
+        yield ok("proxy", "an HTTP proxy is set; this machine's own servers are reached without it")
     else:
-        yield ok("proxy", "a proxy is set, and this machine's own addresses are excepted")
+        mend = f"If {host} is to be reached directly, add it to NO_PROXY (and no_proxy)."
+        yield warn("proxy", f"requests to the object store at {host} go through a proxy", mend)
 
 
 def _room(check: str, path: Path, need_bytes: int, variable: str) -> Finding:

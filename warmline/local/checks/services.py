@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 from config.settings import RedisSettings, Settings
 from warmline.jobs.errors import WarmlineError
@@ -84,24 +85,26 @@ def s3(settings: Settings) -> Iterator[Finding]:
     if settings.stack.embed_s3 and not settings.s3.endpoint_url and not settings.s3.access_key.get_secret_value():
         yield ok("s3", "none is set; `warmline up` brings its own")
         return
-    store = ObjectStore(settings.s3)
-    where = settings.s3.endpoint_url or "AWS"
-    try:
-        store.ping()
-    except WarmlineError as error:
-        yield fail("s3", error.message, "Check WARMLINE_S3_ENDPOINT_URL, its keys, and the network.")
-        return
-    yield ok("s3", f"{where} answers and takes the keys")
-    for bucket in settings.s3.source_buckets:
+    with closing(ObjectStore(settings.s3)) as store:
         try:
-            next(store.list_keys(bucket), None)
+            store.ping()
         except WarmlineError as error:
-            mend = "Make the bucket, allow s3:ListBucket and s3:GetObject, or set WARMLINE_S3_SOURCE_BUCKETS."
-            yield fail(f"bucket {bucket}", error.message, mend)
-        else:
-            yield ok(f"bucket {bucket}", "calls can be listed")
-    if settings.general.results != "redis":
-        yield _results_bucket(settings, store)
+            yield fail("s3", error.message, "Check WARMLINE_S3_ENDPOINT_URL, its keys, and the network.")
+            return
+        yield ok("s3", f"{settings.s3.endpoint_url or 'AWS'} answers and takes the keys")
+        for bucket in settings.s3.source_buckets:
+            yield _source_bucket(bucket, store)
+        if settings.general.results != "redis":
+            yield _results_bucket(settings, store)
+
+
+def _source_bucket(bucket: str, store: ObjectStore) -> Finding:
+    try:
+        next(store.list_keys(bucket), None)
+    except WarmlineError as error:
+        mend = "Make the bucket, allow s3:ListBucket and s3:GetObject, or set WARMLINE_S3_SOURCE_BUCKETS."
+        return fail(f"bucket {bucket}", error.message, mend)
+    return ok(f"bucket {bucket}", "calls can be listed")
 
 
 def _results_bucket(settings: Settings, store: ObjectStore) -> Finding:
