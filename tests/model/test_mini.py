@@ -70,14 +70,7 @@ def test_scores_are_probabilities_at_every_length(mini: Engine, windows: list[Sa
     assert surprised_and_unknown.max() < 0.1
 
 
-def test_level_does_not_matter(mini: Engine, windows: list[Samples]) -> None:
-    # Given the same windows 20 dB down
-    quiet = [window * np.float32(0.1) for window in windows]
-    # Then the scores are the same: each window is normalised
-    np.testing.assert_allclose(score(mini, quiet), score(mini, windows), atol=0.01)
-
-
-@pytest.mark.filterwarnings("default")  # FunASR imports packages that warn
+@pytest.mark.filterwarnings("ignore")  # FunASR and what it imports warn of their own old ways
 def test_it_scores_as_funasr_does(load: LoadEngine, mini: Engine, windows: list[Samples]) -> None:
     # Given FunASR's own AutoModel on the same directory
     reference = load(MINI, engine="funasr")
@@ -85,7 +78,7 @@ def test_it_scores_as_funasr_does(load: LoadEngine, mini: Engine, windows: list[
     np.testing.assert_allclose(score(mini, windows), score(reference, windows), atol=1e-4)
 
 
-def test_the_card_quotes_the_figures(windows: list[Samples]) -> None:
+def test_the_card_quotes_the_figures() -> None:
     # Given the validation's figures
     figures = json.loads((MINI / "figures.json").read_text(encoding="utf-8"))
     card = (MINI / "README.md").read_text(encoding="utf-8")

@@ -47,7 +47,7 @@ def find_model(name: str, models_dir: Path) -> FoundModel:
         return FoundModel(name="mini", directory=_complete(MINI_DIRECTORY), mini=True, standard=True)
     hub_id = SHORT_NAMES.get(name, name)
     known = hub_id in SHORT_NAMES.values()
-    if not known and path.is_dir():
+    if name and not known and path.is_dir():
         return FoundModel(name=path.resolve().name, directory=_complete(path), mini=False, standard=False)
     if not HUB_ID.match(hub_id):
         raise ModelUnusable(
