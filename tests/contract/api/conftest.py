@@ -72,6 +72,7 @@ def hold_to_openapi(openapi: dict[str, Any]) -> Callable[[httpx.Response], None]
             assert problem.type == f"urn:warmline:problem:{problem.code}"
             assert problem.request_id == answer.headers["x-request-id"]
             assert "Traceback" not in answer.text
+            assert None not in answer.json().values()
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cache-control"] == "no-store"
         assert "server" not in answer.headers

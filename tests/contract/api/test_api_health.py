@@ -183,8 +183,8 @@ def test_a_request_is_one_line_of_the_log_in_our_shape(client: httpx.Client, api
     assert found["milliseconds"] > 0
 
 
-def test_a_probe_that_finds_all_well_leaves_no_line(client: httpx.Client, api: ApiProcess) -> None:
-    client.get("/live", headers={"x-request-id": "quiet"})
-    client.get("/v1/jobs", headers={"x-request-id": "after-quiet"})
-    wait_until(lambda: bool(logged(api, "after-quiet")), "the next request's line")
-    assert logged(api, "quiet") == []
+def test_a_probe_leaves_a_line_only_when_it_finds_a_fault(client: httpx.Client, api: ApiProcess) -> None:
+    assert client.get("/live", headers={"x-request-id": "all-is-well"}).status_code == 200
+    assert client.get("/ready", headers={"x-request-id": "nobody-is-warm"}).status_code == 503
+    wait_until(lambda: bool(logged(api, "nobody-is-warm")), "the failing probe's line")
+    assert logged(api, "all-is-well") == []
