@@ -58,23 +58,17 @@ def process(name: str, command: tuple[str, ...], *, stop_seconds: int = 15, serv
 
 def parts_of(scenario: str) -> list[Part]:
     """The parts of a scenario, in order."""
-    company = process("valkey", IDLE)
-    match scenario:
-        case "two servers":
-            return [server("valkey"), server("api")]
-        case "dies again and again":
-            command = f"sleep 0.4; exec {shlex.join(DYING)}"
-            return [company, process("api", ("/bin/sh", "-c", command))]
-        case "dies at start":
-            return [company, process("api", DYING, serves=False), server("flower")]
-        case "never serves":
-            return [company, process("api", IDLE, serves=False)]
-        case "stubborn":
-            return [company, process("worker", STUBBORN, stop_seconds=1)]
-        case "stubborn for long":
-            return [company, process("worker", STUBBORN, stop_seconds=1000)]
-        case _:
-            raise ValueError(scenario)
+    if scenario == "two servers":
+        return [server("valkey"), server("api")]
+    others = {
+        "dies again and again": [process("api", ("/bin/sh", "-c", f"sleep 0.4; exec {shlex.join(DYING)}"))],
+        "dies at start": [process("api", DYING, serves=False), server("flower")],
+        "never serves": [process("api", IDLE, serves=False)],
+        "parent and child": [process("worker", ("/bin/sh", "-c", "sleep 1000 & wait"))],
+        "stubborn": [process("worker", STUBBORN, stop_seconds=1)],
+        "stubborn for long": [process("worker", STUBBORN, stop_seconds=1000)],
+    }
+    return [process("valkey", IDLE), *others[scenario]]
 
 
 def plan_small(scenario: str, settings: Settings, _: StackDirectory, __: OnEvent) -> Plan:

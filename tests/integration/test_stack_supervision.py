@@ -50,6 +50,9 @@ class SmallStack:
     def pid_of(self, part: str) -> int:
         return Supervisor(self.directory).processes()[part].pid
 
+    def pids_of_all(self, part: str) -> set[int]:
+        return {each.process.pid for each in find_processes(self.directory) if each.part == part}
+
     def left(self) -> list[str]:
         """What runs of it, found in two ways: by inheritance, and by the data directory on the command line."""
         lines = {each.process.pid: each.part for each in find_processes(self.directory)}
@@ -110,6 +113,20 @@ def test_a_part_that_is_killed_is_started_again(start: Callable[..., SmallStack]
         ("valkey", True, 0),
         ("api", True, 1),
     ]
+
+
+def test_what_a_killed_part_leaves_does_not_work_beside_its_successor(start: Callable[..., SmallStack]) -> None:
+    # Given a part with a child, as a worker has
+    stack = start("parent and child")
+    stack.wait_for("READY")
+    before = stack.pids_of_all("worker")
+    assert len(before) == 2
+    # When the parent is killed, which leaves the child without one
+    os.kill(stack.pid_of("worker"), signal.SIGKILL)
+    wait_until(lambda: stack.output.read_text().count("PartReady worker") == 2, "the worker runs again")
+    # Then the child is gone, and there is one worker with one child
+    wait_until(lambda: len(stack.pids_of_all("worker")) == 2, "one parent and one child")
+    assert not stack.pids_of_all("worker") & before
 
 
 def test_a_part_that_always_dies_is_given_up_and_the_rest_is_stopped(start: Callable[..., SmallStack]) -> None:
