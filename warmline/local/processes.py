@@ -20,6 +20,7 @@ MARKER = "WARMLINESTACK"  # in the environment of every process of a stack: its 
 SUPERVISOR = "supervisor"
 _PART = "SUPERVISOR_PROCESS_NAME"  # supervisord tells each part its name
 _POLL_SECONDS = 0.05
+_KILL_SECONDS = 10.0  # the kernel ends a process that waits for a disk only when the disk has answered
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def end_leftovers(directory: StackDirectory, grace_seconds: float) -> Sequence[s
 
 def kill_part(directory: StackDirectory, part: str) -> None:
     """Kills whatever a part that died has left: children without a parent would work beside its successor."""
-    while left := _members(directory, [part]):
+    deadline = time.monotonic() + _KILL_SECONDS
+    while (left := _members(directory, [part])) and time.monotonic() < deadline:
         _kill(left)
         _gone(directory, [part], 1.0)
 

@@ -41,7 +41,6 @@ pidfile={pid_file}
 identifier=warmline
 nodaemon=true
 silent=true
-umask=077
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface

@@ -6,6 +6,7 @@ import http.client
 import socket
 from collections.abc import Callable
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -103,24 +104,33 @@ def test_s3_refuses_other_keys(s3_settings: S3Settings, new_bucket: Callable[[],
 
 
 def test_s3_is_closed_to_others_on_every_port(tmp_path: Path) -> None:
-    with running_s3(tmp_path) as settings:
+    (tmp_path / "call.wav").write_bytes(b"secret" * 1000)
+    with running_s3(tmp_path / "s3") as settings, closing(ObjectStore(settings)) as store:
+        # Given a server of our own with a call in it
+        store.ensure_bucket("calls")
+        call = store.put_call("calls", "call.wav", tmp_path / "call.wav")
         server = process_with(f"-s3.port={settings.endpoint_url.rsplit(':', 1)[1]}")
         wait_until(lambda: len(listening(server)) == 10, "five parts listen, each with its gRPC twin")
         addresses = listening(server)
-        # Then all of them are on loopback, and none of the HTTP ones shows a stranger an object
+        # Then all its ports are on loopback
         assert {host for host, _ in addresses} == {"127.0.0.1"}
-        for _, port in addresses:
-            assert port > 32_000 or _status_of_a_strangers_read(port) != 200
+        # And none of those that speak HTTP lets a stranger read, replace or delete the call
+        for port in [port for _, port in addresses if port < 32_000]:
+            for method, path in product(("GET", "PUT", "DELETE"), ("/buckets/calls/call.wav", "/calls/call.wav")):
+                status = _status(port, method, path)
+                assert status is None or status >= 400, (port, method, path, status)
+        assert store.head(call).size_bytes == 6000
     # And nothing of it is left, the sockets in /tmp included
     assert not server.is_running()
     sockets = {path.stem.rsplit("-", 1)[1] for path in Path("/tmp").glob("seaweedfs-*.sock")}  # noqa: S108
     assert not sockets & {str(port) for _, port in addresses}
 
 
-def _status_of_a_strangers_read(port: int) -> int | None:
+def _status(port: int, method: str, path: str) -> int | None:
+    """What a request without keys is answered; None where the port does not speak HTTP."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
-        connection.request("GET", "/buckets/calls/secret")
+        connection.request(method, path, body=b"" if method == "PUT" else None)
         return connection.getresponse().status
     except (OSError, http.client.HTTPException):
         return None
