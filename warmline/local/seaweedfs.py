@@ -3,8 +3,8 @@
 With `-disableHttp` the filer's port refuses what S3 would have to authenticate; without it anybody on this machine
 could read and delete every object there. The keys are in the server's own configuration file.
 
-Its gRPC ports, on loopback too, know no keys: on a machine whose other users must not hear the calls, name an S3 of
-your own (WARMLINE_STACK_EMBED_S3=false).
+Its gRPC ports, on loopback too, know no keys: on a machine whose other users must not hear the calls, name an S3
+of your own (WARMLINE_STACK_EMBED_S3=false).
 """
 
 from __future__ import annotations
