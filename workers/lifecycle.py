@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MINI_NOTE = "mini model: for trying things out"
-REHEARSAL_SECONDS = 2
+REHEARSAL_SECONDS = {"segment": 20, "utterance": 1}  # noise is not speech: only the second one is scored
 
 
 class WarmChild:
@@ -108,12 +108,14 @@ def _rehearse(desk: Desk) -> None:
     from warmline.calls.analyze import analyze_call
     from warmline.calls.report import SourceFacts
 
-    with desk.scratch.file() as path:
-        _write_noise(path)
-        facts = SourceFacts(uri="rehearsal", size_bytes=path.stat().st_size)
-        for granularity in ("segment", "utterance"):
-            options = Options(granularity=granularity)
-            analyze_call(path, source=facts, engine=desk.engine, options=options, settings=desk.settings.audio)
+    # Whatever calls this installation accepts.
+    settings = desk.settings.audio.model_copy(update={"max_seconds": 60, "max_channels": 2})
+    for granularity, seconds in REHEARSAL_SECONDS.items():
+        with desk.scratch.file() as path:
+            _write_noise(path, seconds)
+            facts = SourceFacts(uri="rehearsal", size_bytes=path.stat().st_size)
+            options = Options.model_validate({"granularity": granularity})
+            analyze_call(path, source=facts, engine=desk.engine, options=options, settings=settings)
     for connect in (desk.ledger.ping, desk.store.ping):
         try:
             connect()
@@ -121,10 +123,10 @@ def _rehearse(desk: Desk) -> None:
             log.warning("not_reachable_yet", error=error.message)
 
 
-def _write_noise(path: Path) -> None:
+def _write_noise(path: Path, seconds: int) -> None:
     with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 8000, 0, "NONE", "NONE"))
-        file.writeframes(random.Random(0).randbytes(2 * 8000 * REHEARSAL_SECONDS))  # noqa: S311  # noise is noise
+        file.setparams((2, 2, 8000, 0, "NONE", "NONE"))
+        file.writeframes(random.Random(0).randbytes(4 * 8000 * seconds))  # noqa: S311  # noise is noise
 
 
 def _describe(engine: Engine, load_seconds: float) -> ChildState:

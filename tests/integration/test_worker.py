@@ -9,6 +9,7 @@ import base64
 import json
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -222,6 +223,24 @@ def test_a_child_killed_between_jobs_is_replaced_by_one_that_serves(worker: Work
     assert child.warm_since < done.started_at
 
 
+def test_no_message_is_taken_while_no_child_is_warm(worker: WorkerProcess, raw: Any, call: Source) -> None:
+    # Given a worker whose child was killed, and whose replacement is still loading
+    old = worker.children()
+    kill(next(iter(old)))
+    replacement = worker.hold_new_child(old)
+    time.sleep(1.5)  # the wait for a message that was under way at the kill lasts a second
+    # When a job comes
+    state = submit_job(worker.ledger, worker.queue, call)
+    time.sleep(0.5)
+    # Then it is left for other workers
+    assert raw.llen(f"{keys.BROKER}{QUEUES['live']}") == 1
+    assert raw.hlen(f"{keys.BROKER}unacked") == 0
+    assert worker.ledger.workers()[0].warm == ()
+    # And taken as soon as the child is warm
+    replacement.resume()
+    assert worker.wait_finished(state.job.id).status is JobStatus.SUCCEEDED
+
+
 def test_a_job_whose_child_is_killed_runs_again(worker: WorkerProcess, call: Source) -> None:
     # Given a running job
     state = submit_job(worker.ledger, worker.queue, call)
@@ -247,3 +266,22 @@ def test_a_job_that_kills_its_child_each_time_is_given_up(worker: WorkerProcess,
     assert lost.failure.code == "worker_lost"
     neighbour = submit_job(worker.ledger, worker.queue, call)
     assert worker.wait_finished(neighbour.job.id).status is JobStatus.SUCCEEDED
+
+
+def test_a_worker_that_lost_its_connections_goes_on(worker: WorkerProcess, raw: Any, call: Source) -> None:
+    # Given a worker with a running job whose connections to Redis are all cut, as when Redis restarts
+    running = submit_job(worker.ledger, worker.queue, call)
+    held = worker.hold(running.job.id)
+    for kind in ("normal", "pubsub"):
+        raw.client_kill_filter(_type=kind, skipme=True)
+    cut_at = datetime.now(UTC)
+    held.resume()
+    # Then the running job ends, the next one is done, and the heart beats
+    assert worker.wait_finished(running.job.id).status is JobStatus.SUCCEEDED
+    after = submit_job(worker.ledger, worker.queue, call)
+    assert worker.wait_finished(after.job.id).status is JobStatus.SUCCEEDED
+    wait_until(lambda: worker.ledger.workers()[0].seen_at > cut_at, "the next beat", seconds=10)
+    # And a child that dies is replaced as before
+    kill(held.pid)
+    last = submit_job(worker.ledger, worker.queue, call)
+    assert worker.wait_finished(last.job.id).status is JobStatus.SUCCEEDED

@@ -7,14 +7,18 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import redis
 
 from config.settings import S3Settings, Settings
 from tests.integration.conftest import NewSettings
 from tests.integration.worker_process import WorkerProcess, kill
 from tests.servers import wait_until
+from warmline.jobs import keys
+from warmline.jobs.queue import QUEUES
 from warmline.jobs.records import JobStatus, Source
 from warmline.jobs.submission import submit_job
 
@@ -30,14 +34,6 @@ def start(tmp_path: Path) -> Callable[[Settings], WorkerProcess]:
 def model(tiny_model: Path, tmp_path: Path) -> Path:
     """A model directory that the test may break."""
     return shutil.copytree(tiny_model, tmp_path / "model")
-
-
-def held_child(worker: WorkerProcess, known: set[int]) -> psutil.Process:
-    """The next child that is not among the known ones, stopped while it loads."""
-    wait_until(lambda: bool(worker.children() - known), "a child is forked", seconds=60, interval_seconds=0.001)
-    child = psutil.Process((worker.children() - known).pop())
-    child.suspend()
-    return child
 
 
 def forks_until_exit(worker: WorkerProcess) -> tuple[int, set[int]]:
@@ -77,13 +73,22 @@ def test_sigterm_finishes_the_running_job_and_takes_no_other(
         assert not psutil.pid_exists(held.pid)
 
 
-def test_sigterm_does_not_wait_for_a_model_that_loads(
-    start: Callable[[Settings], WorkerProcess], worker_settings: NewSettings, redis_url: str
+def test_a_worker_takes_nothing_while_its_model_loads_and_sigterm_does_not_wait_for_it(
+    start: Callable[[Settings], WorkerProcess], worker_settings: NewSettings, redis_url: str, call: Source
 ) -> None:
     with start(worker_settings(redis_url)) as worker:
-        held_child(worker, set())
+        # Given a job that waits, and a worker whose child is still loading
+        state = submit_job(worker.ledger, worker.queue, call)
+        worker.hold_new_child()
         wait_until(lambda: bool(worker.ledger.workers()), "it says that it is there", seconds=30)
+        time.sleep(1.0)
+        # Then nobody is warm, and the job's message has not been touched
         assert worker.ledger.workers()[0].warm == ()
+        assert worker.ledger.get(state.job.id).status is JobStatus.QUEUED
+        raw: Any = redis.Redis.from_url(redis_url)
+        assert raw.llen(f"{keys.BROKER}{QUEUES['live']}") == 1
+        raw.close()
+        # When it is told to end, then it does so at once
         worker.signal(signal.SIGTERM)
         assert worker.wait_exit(SECONDS_TO_EXIT) == 0
         assert worker.ledger.workers() == ()
@@ -110,7 +115,7 @@ def test_a_child_that_dies_while_it_loads_ends_a_new_worker(
     start: Callable[[Settings], WorkerProcess], worker_settings: NewSettings, redis_url: str
 ) -> None:
     with start(worker_settings(redis_url)) as worker:
-        held_child(worker, set()).kill()
+        worker.hold_new_child().kill()
         assert worker.wait_exit(SECONDS_TO_EXIT) == 1
         (line,) = worker.lines("worker_stopped")
         assert "SIGKILL" in line["reason"]
@@ -159,7 +164,7 @@ def test_replacements_that_are_killed_while_they_load_end_the_worker(
         kill(next(iter(known)))
         # When what replaces it is killed before it is warm, and so on
         for _ in range(3):
-            child = held_child(worker, known)
+            child = worker.hold_new_child(known)
             known.add(child.pid)
             child.kill()
         # Then the worker gives up

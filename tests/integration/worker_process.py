@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -97,6 +98,17 @@ class WorkerProcess:
         child = psutil.Process(self.wait_running(job_id))
         child.suspend()
         assert self.ledger.get(job_id).status is JobStatus.RUNNING, "the job was too short to be held"
+        return child
+
+    def hold_new_child(self, known: Collection[int] = ()) -> psutil.Process:
+        """Stops (SIGSTOP) the next child that is not among the known ones, while it loads."""
+
+        def new() -> set[int]:
+            return self.children() - set(known)
+
+        wait_until(lambda: bool(new()), "a child is forked", seconds=START_SECONDS, interval_seconds=0.001)
+        child = psutil.Process(new().pop())
+        child.suspend()
         return child
 
     def children(self) -> set[int]:

@@ -11,7 +11,8 @@ The broker is Redis (or Valkey) in the same database as the ledger, under a pref
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 from celery import Celery
@@ -107,27 +108,40 @@ class JobQueue:
         """A queue at the address in the settings. Connects at first use. Raises SettingsError."""
         return cls(make_celery(settings))
 
+    def open(self) -> None:
+        """Connects, so that the first job does not wait for it. Raises LedgerUnavailable."""
+        with _redis_takes(), self._app.producer_or_acquire() as producer:
+            for queue in self._app.amqp.queues.values():
+                producer.maybe_declare(queue)
+            # Built at first use, by imports.
+            _ = self._app.amqp.send_task_message, self._app.amqp.router
+
     def send(self, jobs: Sequence[Job], *, delay_seconds: float = 0.0) -> None:
         """Sends the jobs in this order, each to its lane, to be taken in `delay_seconds` at the earliest.
 
         Raises LedgerUnavailable when Redis does not take them; how many it took is then unknown.
         """
-        try:
-            with self._app.producer_or_acquire() as producer, producer.batch():
-                for job in jobs:
-                    self._app.send_task(
-                        TASK,
-                        args=[job.model_dump(mode="json")],
-                        argsrepr=f"({job.source.uri})",  # what Flower shows; metadata are nobody's business there
-                        task_id=job.id,
-                        queue=QUEUES[job.lane],
-                        countdown=delay_seconds or None,
-                        producer=producer,
-                        ignore_result=True,
-                    )
-        except (KombuError, RedisError, OSError) as error:
-            raise LedgerUnavailable(f"Redis did not take the jobs: {error}; check WARMLINE_REDIS_URL.") from error
+        with _redis_takes(), self._app.producer_or_acquire() as producer, producer.batch():
+            for job in jobs:
+                self._app.send_task(
+                    TASK,
+                    args=[job.model_dump(mode="json")],
+                    argsrepr=f"({job.source.uri})",  # what Flower shows; metadata are nobody's business there
+                    task_id=job.id,
+                    queue=QUEUES[job.lane],
+                    countdown=delay_seconds or None,
+                    producer=producer,
+                    ignore_result=True,
+                )
 
     def close(self) -> None:
         """Closes the connections."""
         self._app.close()
+
+
+@contextmanager
+def _redis_takes() -> Iterator[None]:
+    try:
+        yield
+    except (KombuError, RedisError, OSError) as error:
+        raise LedgerUnavailable(f"Redis did not take the jobs: {error}; check WARMLINE_REDIS_URL.") from error

@@ -83,6 +83,16 @@ def test_a_delayed_job_carries_the_time_it_may_start(queue: JobQueue, raw: Any, 
     assert message["eta"] is not None
 
 
+def test_a_queue_can_be_opened_before_it_is_needed(queue: JobQueue, new_job: NewJob, raw: Any) -> None:
+    queue.open()
+    queue.open()
+    queue.send([new_job()])
+    assert len(messages(raw, "live")) == 1
+    nowhere = RedisSettings(url=SecretStr("redis://127.0.0.1:1/0"), timeout_seconds=0.5)
+    with pytest.raises(LedgerUnavailable):
+        JobQueue.connect(Settings(redis=nowhere)).open()
+
+
 def test_what_was_not_sent_is_failed_in_the_ledger(ledger: Ledger, redis_url: str) -> None:
     # Given a queue at an address where no Redis is, and a ledger where one is
     nowhere = RedisSettings(url=SecretStr("redis://127.0.0.1:1/0"), timeout_seconds=0.5)
