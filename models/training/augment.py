@@ -30,9 +30,9 @@ def make_pool(
     waves: Tensor, versions: int, *, seed: int, progress: Callable[[Iterable[int]], Iterable[int]]
 ) -> Tensor:
     """Versions of each clip, (versions, clips, samples) int16 with each row at full scale; at least two."""
-    rng = np.random.default_rng(seed)
     pool = torch.zeros(versions, *waves.shape, dtype=torch.int16)
     for version in progress(range(versions)):
+        rng = np.random.default_rng((seed, version))
         if version == CLEAN:
             rendered = waves
         elif version == TELEPHONE:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
+from training.augment import CLEAN
 
 from warmline.emotion.architecture import Architecture, Emotion2Vec
 
@@ -23,6 +24,7 @@ class Recipe:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     warm_up: float = 0.15  # share of the steps
+    plain: float = 0.3  # share of the draws that are the clip itself
     balance: float = 0.5  # 0: labels as often as they are; 1: all equally often
     smoothing: float = 0.1  # of the targets, over the labels that the data has
     mixup: float = 0.3  # both parameters of the beta distribution that mixes pairs of clips' frames
@@ -122,7 +124,8 @@ class _Batches:
         chosen = self.clips[torch.from_numpy(self.rng.choice(len(self.clips), batch, p=self.odds))]
         length = int(self.rng.integers(int(self.recipe.shortest_crop * longest), longest + 1))
         start = int(self.rng.integers(longest - length + 1))
-        version = torch.from_numpy(self.rng.integers(versions, size=batch))
+        plain = self.rng.random(batch) < self.recipe.plain
+        version = torch.from_numpy(np.where(plain, CLEAN, self.rng.integers(versions, size=batch)))
         frames = self.heard[version, chosen, start : start + length].float()
         wanted = self.targets[chosen]
         if self.recipe.mixup:

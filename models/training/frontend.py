@@ -31,7 +31,7 @@ MEL_FLOOR = 1e-2  # of the power spectrum of a window of unit variance
 PITCHES = 32
 PITCH_HZ = (65.0, 450.0)
 PITCH_SAMPLES = 800
-PITCH_FFT_SAMPLES = 2048
+PITCH_FFT_SAMPLES = 1080  # the longest lag is not reached by the other end's
 PITCH_FLOOR = 30.0  # keeps the autocorrelation of silence near zero
 SIDE_SAMPLES = 160  # targets are taken this far before and after a frame's centre
 
