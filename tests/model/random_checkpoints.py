@@ -104,8 +104,8 @@ def _random(name: str, noise: Tensor) -> Tensor:
 @torch.inference_mode()
 def _steepen_head(model: Emotion2Vec, state: dict[str, Tensor]) -> None:
     """Makes the head look at what differs between windows, or all would get the same label."""
-    samples = torch.from_numpy(np.stack(windows([4_000] * 4, seed=1)))
-    logits = model(samples, [4_000] * 4) - state["head.bias"]  # (4, labels)
+    samples = torch.from_numpy(np.stack(windows([16_000] * 3, seed=1)))
+    logits = model(samples, [16_000] * 3) - state["head.bias"]  # (3, labels)
     steepness = 2 / logits.std(dim=0)  # (labels,)
     state["head.weight"] *= steepness.unsqueeze(1)
     state["head.bias"] = -logits.mean(dim=0) * steepness

@@ -81,10 +81,13 @@ def test_both_engines_say_the_same_of_the_model(tiny: Path, load: LoadEngine, re
 
 
 def test_the_reference_prints_nothing(
-    reference: Engine, audio: list[Samples], capsys: pytest.CaptureFixture[str]
+    tiny: Path, load: LoadEngine, audio: list[Samples], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    score(reference, audio[:1])
-    assert capsys.readouterr().out == ""
+    # Given FunASR's habit of printing its version, which our log repeats at its lowest level
+    score(load(tiny, engine="funasr"), audio[:1])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "funasr version" in line and "funasr_printed" not in line] == []
+    assert any("funasr version" in line for line in lines)
 
 
 def test_every_tensor_of_funasrs_model_has_a_name_here(tiny: Path) -> None:

@@ -113,12 +113,20 @@ class AttentionBias:
     """
 
     def __init__(
-        self, slopes: Tensor | None, real: Tensor | None, *, positions: int, extra_tokens: int, block_elements: int
+        self,
+        slopes: Tensor | None,
+        real: Tensor | None,
+        *,
+        positions: int,
+        extra_tokens: int,
+        block_elements: int,
+        dtype: torch.dtype,
     ) -> None:
         self.slopes = slopes  # (H,)
         self.real = real  # (B, N) or None
         self.positions = positions
         self.extra_tokens = extra_tokens
+        self.dtype = dtype  # of the attention, which torch wants its mask in
         heads = 1 if slopes is None else slopes.size(0)
         rows = 1 if real is None else real.size(0)
         self.block_queries = min(positions, max(1, block_elements // (heads * rows * positions)))
@@ -144,7 +152,7 @@ class AttentionBias:
             if bias is None:
                 bias = torch.zeros(1, 1, stop - start, self.positions, device=hidden.device)
             bias = bias.masked_fill(hidden, -math.inf)  # (B, H or 1, Q, N)
-        return bias
+        return None if bias is None else bias.to(self.dtype)
 
 
 class Frontend(nn.Module):
@@ -224,7 +232,6 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         mixed = []
         for queries, mask in bias.blocks():
-            mask = None if mask is None else mask.to(q.dtype)  # noqa: PLW2901 (the same bias, as torch wants it)
             mixed.append(F.scaled_dot_product_attention(q[:, :, queries], k, v, attn_mask=mask, dropout_p=dropout))
         x = mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=2)  # (B, H, N, D)
         return self.out(x.transpose(1, 2).reshape(rows, positions, width))  # type: ignore[no-any-return]
@@ -305,6 +312,7 @@ class Emotion2Vec(nn.Module):
             positions=x.size(1),
             extra_tokens=extra,
             block_elements=self.attention_block_elements,
+            dtype=x.dtype,
         )
         for block in self.blocks:
             if self.training and torch.rand(()) < self.architecture.layerdrop:
