@@ -125,7 +125,11 @@ def run_all(plans: list[Plan], pool: Tensor, labels: Tensor, jobs: int) -> list[
         return [run_one(plan, pool, labels) for plan in plans]
     context = torch.multiprocessing.get_context("spawn")
     with context.Pool(jobs) as workers:
-        return workers.starmap(run_one, [(plan, pool.share_memory_(), labels) for plan in plans], chunksize=1)
+        work = [(plan, pool.share_memory_(), labels) for plan in plans]
+        outcomes = workers.starmap(run_one, work, chunksize=1)
+        workers.close()
+        workers.join()
+    return outcomes
 
 
 def run_one(plan: Plan, pool: Tensor, labels: Tensor) -> Outcome:
@@ -142,8 +146,10 @@ def run_one(plan: Plan, pool: Tensor, labels: Tensor) -> Outcome:
     rest = train_classifier(
         ARCHITECTURE, heard, labels, plan.train, RECIPE, seed=plan.seed, progress=_bar(f"{name}: emotions")
     )
-    with torch.no_grad():
-        clean, telephone = (logits(rest, heard[version, plan.test].float()) for version in (CLEAN, TELEPHONE))
+    clean, telephone = torch.zeros(2, 0, len(STANDARD_LABELS))
+    if plan.left_out:
+        with torch.no_grad():
+            clean, telephone = (logits(rest, heard[version, plan.test].float()) for version in (CLEAN, TELEPHONE))
     cpu_seconds = time.process_time() - started
     if plan.left_out:
         uar = [unweighted_average_recall(out.argmax(dim=-1), labels[plan.test]) for out in (clean, telephone)]
