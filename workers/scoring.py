@@ -85,13 +85,13 @@ class Desk:
     def _work(self, job: Job) -> tuple[Report, ReportLocation, str | None]:
         """The report, where it is, and its JSON when Redis is to keep it."""
         with self.scratch.file() as path:
-            self.ledger.progress(job.id, Progress(stage="fetch"))
+            self._tell(job, Progress(stage="fetch"))
             fetch_started = time.monotonic()
             facts = self.store.fetch(job.source, path)
             fetch_seconds = time.monotonic() - fetch_started
             report = self._analyse(job, path, facts, fetch_seconds)
         windows = sum(len(channel.windows) for channel in report.channels)
-        self.ledger.progress(job.id, Progress(stage="store", windows_done=windows, windows_total=windows))
+        self._tell(job, Progress(stage="store", windows_done=windows, windows_total=windows))
         return (report, *self._publish(job, facts, report))
 
     def _analyse(self, job: Job, path: Path, facts: ObjectFacts, fetch_seconds: float) -> Report:
@@ -121,13 +121,15 @@ class Desk:
             if time.monotonic() < next_write:
                 return
             next_write = time.monotonic() + PROGRESS_SECONDS
-            progress = Progress(stage="score", windows_done=done, windows_total=total)
-            try:
-                self.ledger.progress(job.id, progress)
-            except LedgerUnavailable as error:
-                log.warning("progress_not_written", error=error.message)  # the analysis goes on without
+            self._tell(job, Progress(stage="score", windows_done=done, windows_total=total))
 
         return write
+
+    def _tell(self, job: Job, progress: Progress) -> None:
+        try:
+            self.ledger.progress(job.id, progress)
+        except LedgerUnavailable as error:
+            log.warning("progress_not_written", error=error.message)  # the work goes on without
 
     def _publish(self, job: Job, facts: ObjectFacts, report: Report) -> tuple[ReportLocation, str | None]:
         results = self.settings.general.results

@@ -43,7 +43,7 @@ def worker_settings(
     def make(
         redis_url: str,
         *,
-        model: Path = tiny_model,
+        model: Path | str = tiny_model,
         children: int = 1,
         results: str = "both",
         s3: S3Settings = s3_settings,
