@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from warmline.jobs.records import ChildState, Record
 
-_MAX_REASON = 1500  # characters; with the rest of a line below PIPE_BUF, so that lines of two children do not mix
+_MAX_REASON = 900  # characters of 4 bytes at most: a line stays below PIPE_BUF, so that two never mix
 
 
 class LoadFailed(Record):

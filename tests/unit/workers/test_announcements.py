@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
+from tests.unit.workers.conftest import Fork
 from warmline.jobs.records import ChildState
 from workers.announcements import Announcements, LoadFailed
 
@@ -16,29 +17,23 @@ def child_state(pid: int) -> ChildState:
     )  # fmt: skip
 
 
-def test_children_are_heard_in_order_and_whole() -> None:
-    # Given many children that speak at once, with as much to say as fits
+def test_children_are_heard_in_order_and_whole(fork: Fork) -> None:
+    # Given children that have as much to say as fits, one after the other
     announcements = Announcements()
     assert announcements.read() == []
-    pids = []
-    for number in range(20):
-        pid = os.fork()
-        if pid == 0:
-            announcements.tell_warm(child_state(os.getpid()))
-            if number % 2:
-                announcements.tell_failed("é" * 10_000)
-            os._exit(0)
-        pids.append(pid)
-    for pid in pids:
-        os.waitpid(pid, 0)
+
+    def speak() -> None:
+        announcements.tell_warm(child_state(os.getpid()))
+        announcements.tell_failed("😀" * 1_000_000)
+
+    pids = [fork(speak) for _ in range(10)]
     announcements.wait(5)
     # When the parent listens
     heard = announcements.read()
-    # Then it hears each of them, none mixed with another
-    assert {said.pid for said in heard if isinstance(said, ChildState)} == set(pids)
-    failed = [said for said in heard if isinstance(said, LoadFailed)]
-    assert {said.pid for said in failed} == set(pids[1::2])
-    assert {said.reason for said in failed} == {"é" * 1500}
+    # Then it hears each of them, and what is too long is cut
+    assert [said.pid for said in heard] == [pid for pid in pids for _ in range(2)]
+    assert [said for said in heard if isinstance(said, ChildState)] == [child_state(pid) for pid in pids]
+    assert {said.reason for said in heard if isinstance(said, LoadFailed)} == {"😀" * 900}
     assert announcements.read() == []
 
 

@@ -12,23 +12,8 @@ import pytest
 
 from config.settings import SettingsError
 from tests.servers import wait_until
+from tests.unit.workers.conftest import Fork
 from workers.scratch import Scratch
-
-
-def in_child(*steps: object) -> int:
-    """Runs the callables in a forked process and then waits for a signal there; returns its pid when all ran."""
-    ready, tell = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        for step in steps:
-            step()  # type: ignore[operator]
-        os.write(tell, b"x")
-        signal.pause()
-        os._exit(0)
-    os.close(tell)
-    assert os.read(ready, 1) == b"x", "the child died"
-    os.close(ready)
-    return pid
 
 
 def end(pid: int) -> None:
@@ -55,15 +40,15 @@ def test_a_call_is_gone_when_its_job_has_ended(tmp_path: Path) -> None:
     assert list((tmp_path / "new" / "scratch").iterdir()) == []
 
 
-def test_a_replacement_removes_what_a_killed_child_left(tmp_path: Path) -> None:
+def test_a_replacement_removes_what_a_killed_child_left(tmp_path: Path, fork: Fork) -> None:
     # Given two children of one worker with a call each, of which one is killed
     scratch = Scratch.open(tmp_path)
-    pids = [in_child(scratch.enter_child, scratch.file().__enter__) for _ in range(2)]
+    pids = [fork(scratch.enter_child, scratch.file().__enter__) for _ in range(2)]
     for pid in pids:
         (next(tmp_path.glob(f"worker-*/{pid}")) / "call").touch()
     end(pids[0])
     # When another takes its place
-    pids.append(in_child(scratch.enter_child))
+    pids.append(fork(scratch.enter_child))
     # Then the dead one's call is gone, and the living one's is not
     assert {path.name for path in tmp_path.glob("worker-*/[0-9]*")} == {str(pid) for pid in pids[1:]}
     assert next(tmp_path.glob(f"worker-*/{pids[1]}/call")).exists()
@@ -72,15 +57,17 @@ def test_a_replacement_removes_what_a_killed_child_left(tmp_path: Path) -> None:
     scratch.remove()
 
 
-def test_the_next_worker_removes_what_a_killed_one_left_unless_its_children_live(tmp_path: Path) -> None:
+def test_the_next_worker_removes_what_a_killed_one_left_unless_its_children_live(
+    tmp_path: Path, fork: Fork
+) -> None:
     # Given a worker that was killed, of which a child lives on
     orphan_file = tmp_path / "orphan"
 
     def start_worker() -> None:
         scratch = Scratch.open(tmp_path / "scratch")
-        orphan_file.write_text(str(in_child(scratch.enter_child)))
+        orphan_file.write_text(str(fork(scratch.enter_child)))
 
-    worker = in_child(start_worker)
+    worker = fork(start_worker)
     end(worker)
     orphan = int(orphan_file.read_text())
     (left,) = (tmp_path / "scratch").iterdir()
