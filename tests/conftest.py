@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,6 +13,9 @@ import pytest
 from config.settings import S3Settings
 from tests.servers import RedisServer, running_redis, running_s3
 from warmline.objects.store import ObjectStore
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Settings read the environment: what this machine's owner has set for a Warmline of theirs is not for tests.
 for _name in [name for name in os.environ if name.startswith("WARMLINE_")]:
