@@ -60,8 +60,8 @@ def legend(labels: Iterable[str]) -> Text:
     line = Text("  ")
     for label in labels:
         letter, colour = LETTERS.get(label, (label[:1], "white"))
-        line.append(letter, style=f"bold {colour}").append(f" {label}  ", style="dim")
-    line.append(f"{SILENCE} silence   ", style="dim")
+        line.append(letter, style=f"bold {colour}").append(f"={label}  ", style="dim")
+    line.append(f"{SILENCE}=silence  ", style="dim")
     return line.append(f"(capital: score of {CONFIDENT:g} or more)", style="dim")
 
 
