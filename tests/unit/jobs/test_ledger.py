@@ -328,6 +328,16 @@ def test_listings_lose_what_has_expired(ledger: Ledger, new_job: NewJob, raw: An
     assert raw.zrange(keys.jobs("failed"), 0, -1) == [new.id]
 
 
+def test_a_batch_that_somebody_deleted_does_not_come_back_half(ledger: Ledger, new_job: NewJob, raw: Any) -> None:
+    job = new_job(batch_id="b")
+    ledger.create_batch("b", [job])
+    raw.delete(keys.batch("b"))
+    ledger.claim(job, "w")
+    assert ledger.succeed(job.id, IN_REDIS, "{}")
+    assert not raw.exists(keys.batch("b"))
+    assert ledger.batches() == ()
+
+
 def test_every_key_is_under_the_prefix(ledger: Ledger, new_job: NewJob, raw: Any) -> None:
     jobs = [new_job(batch_id="b"), new_job(batch_id="b")]
     ledger.create_batch("b", jobs)
