@@ -82,11 +82,12 @@ def test_a_worker_takes_nothing_while_its_model_loads_and_sigterm_does_not_wait_
         worker.hold_new_child()
         wait_until(lambda: bool(worker.ledger.workers()), "it says that it is there", seconds=30)
         time.sleep(1.0)
-        # Then nobody is warm, and the job's message has not been touched
+        # Then nobody is warm, the job's message has not been touched, and Celery listens to nothing yet
         assert worker.ledger.workers()[0].warm == ()
         assert worker.ledger.get(state.job.id).status is JobStatus.QUEUED
         raw: Any = redis.Redis.from_url(redis_url)
         assert raw.llen(f"{keys.BROKER}{QUEUES['live']}") == 1
+        assert raw.pubsub_numpat() == 0
         raw.close()
         # When it is told to end, then it does so at once
         worker.signal(signal.SIGTERM)
