@@ -142,7 +142,7 @@ class AttentionBias:
         bias: Tensor | None = None
         if self.slopes is not None:
             # Extra tokens have no place in time: no distance to anything, in either direction.
-            index = torch.arange(self.positions, device=self.slopes.device)  # (N,)
+            index = torch.arange(self.positions, device=self.slopes.device, dtype=torch.float32)  # (N,)
             query = index[start:stop, None]  # (Q, 1)
             timed = (index >= self.extra_tokens) & (query >= self.extra_tokens)  # (Q, N)
             distance = (query - index).abs() * timed  # (Q, N)
