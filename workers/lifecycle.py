@@ -10,7 +10,9 @@ import os
 import random
 import time
 import wave
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,9 +20,9 @@ import structlog
 from billiard import current_process
 
 from config.settings import Settings
-from warmline.jobs.errors import WarmlineError
+from warmline.jobs.errors import ObjectNotFound, WarmlineError
 from warmline.jobs.ledger import Ledger
-from warmline.jobs.records import ChildState, Options
+from warmline.jobs.records import ChildState, Options, ReportLocation, Source
 from warmline.objects.store import ObjectStore
 from workers.announcements import Announcements
 from workers.scratch import Scratch
@@ -116,11 +118,26 @@ def _rehearse(desk: Desk) -> None:
             facts = SourceFacts(uri="rehearsal", size_bytes=path.stat().st_size)
             options = Options.model_validate({"granularity": granularity})
             analyze_call(path, source=facts, engine=desk.engine, options=options, settings=settings)
-    for connect in (desk.ledger.ping, desk.store.ping):
+    _connect(desk)
+
+
+def _connect(desk: Desk) -> None:
+    """Opens connections, and has boto3 build at leisure what it builds at a request's first use."""
+    nothing = "warmline/rehearsal"
+    requests: list[Callable[[], object]] = [
+        desk.ledger.ping,
+        desk.store.ping,
+        *(partial(desk.store.head, Source(bucket=b, key=nothing)) for b in desk.settings.s3.source_buckets[:1]),
+        partial(desk.store.get_report, ReportLocation(bucket=desk.settings.s3.results_bucket, key=nothing)),
+    ]
+    for request in requests:
         try:
-            connect()
+            request()
+        except ObjectNotFound:
+            continue
         except WarmlineError as error:  # may be mended before the first job, which will tell
             log.warning("not_reachable_yet", error=error.message)
+            return
 
 
 def _write_noise(path: Path, seconds: int) -> None:
