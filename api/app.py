@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import sys
 from collections.abc import AsyncIterator
@@ -33,7 +34,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # Beside the start and not before it: without Redis the API must still come up and say so.
+        opening = asyncio.create_task(asyncio.to_thread(services.open))
         yield
+        await opening
         services.close()
 
     app = FastAPI(

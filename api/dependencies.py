@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final, Self
 
+import structlog
 from fastapi import Depends, Request
 
 from config.settings import Settings
+from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.queue import JobQueue
 from warmline.objects.store import ObjectStore
+
+log = structlog.get_logger()
 
 # A worker can wait for Redis; who waits for an HTTP answer would rather have a 503 and try again.
 REDIS_SECONDS: Final = 2.0
@@ -18,7 +22,7 @@ REDIS_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """The ledger, the queue and the object store. Threads share them; none connects before its first use."""
+    """The ledger, the queue and the object store. Threads share them; each connects at its first use."""
 
     settings: Settings
     ledger: Ledger
@@ -38,6 +42,14 @@ class Services:
             queue=JobQueue.connect(hurried),
             store=ObjectStore(settings.s3),
         )
+
+    def open(self) -> None:
+        """Connects to Redis, so that the first submission does not wait for it. Without Redis it will, later."""
+        try:
+            self.ledger.ping()
+            self.queue.open()
+        except LedgerUnavailable as error:
+            log.warning("redis_not_reachable_yet", error=error.message)
 
     def close(self) -> None:
         """Closes the connections."""

@@ -114,7 +114,7 @@ class JobQueue:
             for queue in self._app.amqp.queues.values():
                 producer.maybe_declare(queue)
             # Built at first use, by imports.
-            _ = self._app.amqp.send_task_message, self._app.amqp.router
+            _ = self._app.amqp.send_task_message, self._app.amqp.router, self._app.AsyncResult, self._app.backend
 
     def send(self, jobs: Sequence[Job], *, delay_seconds: float = 0.0) -> None:
         """Sends the jobs in this order, each to its lane, to be taken in `delay_seconds` at the earliest.
