@@ -52,6 +52,7 @@ def main() -> None:
 def measure(model: str, jobs: int, data: str) -> dict[str, float | str]:
     """Seconds until ready, of loading, of the first job, and the median of the others."""
     settings = load_settings(
+        with_stack=False,
         WARMLINE_STACK_DATA_DIR=data,
         WARMLINE_STACK_EMBED_REDIS="true",
         WARMLINE_STACK_EMBED_S3="true",
