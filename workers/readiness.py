@@ -25,6 +25,7 @@ from config.settings import WorkerSettings
 from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import WorkerState
+from workers.announcements import Announcements
 from workers.supervision import Children, first_death, pool_pids, stop_worker
 
 log = structlog.get_logger()
@@ -139,7 +140,7 @@ class Gate:
             stop_worker(self._children.failure)
 
 
-def make_steps(gate: Gate, settings: WorkerSettings, announcements: Any) -> tuple[type[Any], type[Any]]:
+def make_steps(gate: Gate, settings: WorkerSettings, announcements: Announcements) -> tuple[type[Any], type[Any]]:
     """The worker's and the consumer's step. Celery makes the objects itself, so the classes know the gate."""
 
     class WarmGate(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
