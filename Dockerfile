@@ -21,6 +21,8 @@ EXPOSE 8000
 CMD ["warmline-api"]
 
 FROM base AS worker
+# torch's threads wait without spinning: on cores that are shared, spinning makes every job slower.
+ENV OMP_WAIT_POLICY=PASSIVE
 ARG TORCH=torch==2.13.0
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install --constraint constraints.txt --extra-index-url "${TORCH_INDEX}" "${TORCH}" \

@@ -14,12 +14,14 @@ _ANSWER_SECONDS = 2.0
 
 
 def s3_waits_for(server: SeaweedfsServer, store: ObjectStore, settings: Settings) -> str | None:
-    """S3 serves when it takes its keys and has the buckets, which are made when they are missing."""
+    """S3 serves when it takes its keys, has the buckets, which are made when missing, and takes an object."""
     if not server.answers():
         return "its first answer"
     try:
         for bucket in (*settings.s3.source_buckets, settings.s3.results_bucket):
             store.ensure_bucket(bucket)
+        # The first PUT into an empty SeaweedFS takes most of a second, which would be the first job's.
+        store.check_writable()
     except WarmlineError as error:
         return f"its buckets: {error.message}"
     return None

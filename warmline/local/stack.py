@@ -108,7 +108,10 @@ def _run(
     stack = Stack(plan.settings, directory, parts, monitor)
     try:
         state.enter("starting")
-        supervisor.start(parts, process_environment(plan.settings, **{MARKER: str(directory.path)}))
+        # PASSIVE: torch's threads that wait for each other by spinning take the cores from the servers beside
+        # them, and made jobs of the mini model several times slower on two busy cores.
+        extra = {MARKER: str(directory.path), "OMP_WAIT_POLICY": "PASSIVE"}
+        supervisor.start(parts, process_environment(plan.settings, **extra))
         for part in parts:
             part.remove_traces()
             monitor.start_part(part.name, interruptions)

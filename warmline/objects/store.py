@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1024 * 1024
 CONNECT_SECONDS = 5.0  # a store that is there answers a SYN within this; the read may take its time
 ATTEMPTS = 3
+MARKER_KEY = ".warmline"  # one object, at most, is left by any number of checks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +148,12 @@ class ObjectStore:
                     is_folder = key.endswith("/") and entry["Size"] == 0
                     if not is_folder and not (reports is not None and key.startswith(reports)):
                         yield Source(bucket=bucket, key=key)
+
+    def check_writable(self) -> str:
+        """Writes a small marker among the reports, once, and returns its key: proof that reports can be put."""
+        key = f"{self._settings.results_prefix}{MARKER_KEY}"
+        self.put_report(key, b"{}")
+        return key
 
     def ensure_bucket(self, name: str) -> None:
         """Makes the bucket unless it is there."""

@@ -16,8 +16,6 @@ from warmline.local.ports import is_free
 from warmline.local.probes import page_waits_for
 from warmline.objects.store import ObjectStore
 
-# One object, at most, is left in the results bucket by any number of visits of the doctor.
-PROBE_KEY = ".warmline-doctor"
 _SLOWEST_RTFX = 3.0  # large in fp32 on two cores: a call's seconds over its analysis's
 
 
@@ -108,9 +106,9 @@ def _source_bucket(bucket: str, store: ObjectStore) -> Finding:
 
 
 def _results_bucket(settings: Settings, store: ObjectStore) -> Finding:
-    bucket, key = settings.s3.results_bucket, f"{settings.s3.results_prefix}{PROBE_KEY}"
+    bucket = settings.s3.results_bucket
     try:
-        store.put_report(key, b"{}")
+        key = store.check_writable()
     except WarmlineError as error:
         mend = "Make the bucket, allow s3:PutObject there, or set WARMLINE_S3_RESULTS_BUCKET (WARMLINE_RESULTS)."
         return fail(f"bucket {bucket}", error.message, mend)
