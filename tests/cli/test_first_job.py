@@ -18,10 +18,10 @@ def test_the_first_job_does_not_wait_for_a_model(stack: Stack) -> None:
     # When it gets eleven jobs, one after the other
     with ApiClient(stack.settings.api) as api:
         seconds = [_latency_seconds(api, store, f"first/{number}.wav") for number in range(11)]
-    # Then the first took no longer than the others but for what a busy machine does: to import, load and warm the
-    # mini model takes 0.6 s at least. benchmarks/warm_start.py has the figure itself.
-    first, median = seconds[0], statistics.median(seconds[1:])
-    assert first < 2 * median + 0.25, seconds
+    # Then the first took no longer than the others but for what a busy machine does to any of them: a child that
+    # has neither warmed its model nor rehearsed takes twice the median. benchmarks/warm_start.py has the figure.
+    first, others = seconds[0], seconds[1:]
+    assert first < max(1.8 * statistics.median(others) + 0.05, 1.1 * max(others)), seconds
 
 
 def _latency_seconds(api: ApiClient, store: ObjectStore, key: str) -> float:
