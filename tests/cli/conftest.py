@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 
 from config.settings import load_settings
 from tests.servers import require_server
+from warmline.cli.api_client import ApiClient
+from warmline.jobs.records import JobState, JobStatus
 from warmline.local.seaweedfs import seaweedfs_binary
 from warmline.local.stack import Stack, running_stack
 from warmline.local.valkey import valkey_binary
@@ -20,6 +23,16 @@ ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((ROOT / "samples" / "calls").iterdir())
 
 Warmline = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def finished(api: ApiClient, job_id: str) -> JobState:
+    """The job when it has succeeded; fails the test when it fails, or takes longer than 30 s."""
+    deadline = time.monotonic() + 30
+    while not (state := api.job(job_id)).status.finished:
+        assert time.monotonic() < deadline, state
+        time.sleep(0.02)
+    assert state.status is JobStatus.SUCCEEDED, state.failure
+    return state
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import SAMPLES, Warmline
+from tests.cli.conftest import SAMPLES, Warmline, finished
 from warmline.calls.report import Report
 from warmline.cli.api_client import ApiClient
-from warmline.jobs.records import JobState, JobStatus
 from warmline.local.stack import Stack
 from warmline.objects.store import ObjectStore
 
@@ -78,24 +76,15 @@ def test_without_an_api_it_says_how_to_get_one(warmline: Warmline, tmp_path: Pat
     assert "Traceback" not in done.stderr
 
 
-def _finished(api: ApiClient, job_id: str) -> JobState:
-    deadline = time.monotonic() + 30
-    while not (state := api.job(job_id)).status.finished:
-        assert time.monotonic() < deadline, state
-        time.sleep(0.02)
-    assert state.status is JobStatus.SUCCEEDED, state.failure
-    return state
-
-
 def test_the_report_lies_in_s3_under_a_key_that_the_call_decides(stack: Stack) -> None:
     # Given one call, submitted twice
     store = ObjectStore(stack.settings.s3)
     store.put_call("calls", "twice.wav", SAMPLES[4])
     with ApiClient(stack.settings.api) as api:
         first, second = (
-            _finished(api, api.submit_job({"source": {"bucket": "calls", "key": "twice.wav"}})) for _ in range(2)
+            finished(api, api.submit_job({"source": {"bucket": "calls", "key": "twice.wav"}})) for _ in range(2)
         )
-        other = _finished(
+        other = finished(
             api,
             api.submit_job(
                 {"source": {"bucket": "calls", "key": "twice.wav"}, "options": {"granularity": "utterance"}}

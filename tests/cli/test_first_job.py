@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import statistics
-import time
 
-from tests.cli.conftest import SAMPLES
+from tests.cli.conftest import SAMPLES, finished
 from warmline.cli.api_client import ApiClient
-from warmline.jobs.records import JobStatus
 from warmline.local.stack import Stack
 from warmline.objects.store import ObjectStore
 
@@ -26,11 +24,6 @@ def test_the_first_job_does_not_wait_for_a_model(stack: Stack) -> None:
 
 def _latency_seconds(api: ApiClient, store: ObjectStore, key: str) -> float:
     store.put_call("calls", key, SAMPLES[0])
-    job_id = api.submit_job({"source": {"bucket": "calls", "key": key}})
-    deadline = time.monotonic() + 60
-    while not (state := api.job(job_id)).status.finished:
-        assert time.monotonic() < deadline, state
-        time.sleep(0.02)
-    assert state.status is JobStatus.SUCCEEDED, state.failure
+    state = finished(api, api.submit_job({"source": {"bucket": "calls", "key": key}}))
     assert state.finished_at is not None
     return (state.finished_at - state.job.created_at).total_seconds()
