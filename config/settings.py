@@ -63,14 +63,18 @@ class EmotionSettings(Section):
 
     model: str = Field("mini", description="a name (mini, base, large), a hub id, or a FunASR model directory")
     models_dir: Path = Field(Path("~/.cache/warmline"), description="where pulled and converted models are kept")
-    engine: Literal["auto", "torch", "funasr"] = Field("auto", description="what runs the model")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the engine")
+    engine: Literal["auto", "torch", "openvino", "funasr"] = Field("auto", description="what runs the model")
+    precision: Literal["auto", "fp32", "bf16", "int8"] = Field("auto", description="arithmetic of the engine")
+    allow_inaccurate: bool = Field(
+        False,
+        description="true: use a precision though its measured fidelity misses the goal",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="auto, cpu, cuda or cuda:N; absent is an error",
     )
-    threads: int = Field(0, ge=0, description="threads per child; 0 divides the cores among the children")
+    threads: int = Field(0, ge=0, description="threads of each engine; 0: planned, see `warmline doctor --plan`")
 
 
 class AudioSettings(Section):
@@ -137,7 +141,7 @@ class WorkerSettings(Section):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}WORKER_")
 
-    children: int = Field(0, ge=0, description="warm children; 0: one per GPU, else one per two cores")
+    children: int = Field(0, ge=0, description="warm children; 0: planned, see `warmline doctor --plan`")
     lanes: Annotated[tuple[Literal["live", "bulk"], ...], NoDecode] = Field(
         ("live", "bulk"), description="lanes this worker takes jobs from, comma-separated"
     )

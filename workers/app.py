@@ -137,9 +137,9 @@ def _import_what_is_heavy() -> None:
 
 
 def _plan_children(settings: Settings) -> int:
-    from warmline.emotion.device import plan_children  # touches no GPU
+    from warmline.emotion.plan import look_at_machine, make_plan  # touches no GPU
 
-    return plan_children(settings.worker.children, device=settings.emotion.device)
+    return make_plan(settings.emotion, look_at_machine(), children=settings.worker.children).children
 
 
 @functools.cache

@@ -74,17 +74,17 @@ class WarmChild:
             self._scratch.remove()
 
     def _get_warm(self) -> ChildState:
-        from warmline.emotion.device import count_cores, threads_per_child
         from warmline.emotion.engine import warm
         from warmline.emotion.loading import load_engine
+        from warmline.emotion.plan import look_at_machine, make_plan
         from workers.scoring import Desk
 
         if self._scratch is None:
             raise RuntimeError("the parent did not prepare")
         started = time.monotonic()
         self._scratch.enter_child()
-        threads = threads_per_child(count_cores(), self._children, self._settings.emotion.threads)
-        engine = load_engine(self._settings.emotion, threads=threads, child_index=current_process().index)
+        plan = make_plan(self._settings.emotion, look_at_machine(), children=self._children)
+        engine = load_engine(self._settings.emotion, threads=plan.threads, child_index=current_process().index)
         warm(engine)
         self._desk = Desk(
             worker=self._worker,

@@ -15,32 +15,13 @@ from tests.model.conftest import LoadEngine
 from warmline.emotion.device import (
     BF16_CPU_FLAGS,
     cgroup_cores,
-    choose_placement,
-    count_cores,
     cpu_flags,
-    plan_children,
-    threads_per_child,
 )
 from warmline.emotion.loading import load_engine
+from warmline.emotion.placement import choose_placement
 from warmline.jobs.errors import DeviceUnavailable, ModelUnusable
 
 HAS_CUDA = torch.cuda.is_available()
-
-
-@pytest.mark.parametrize(
-    ("cores", "children", "configured", "threads"),
-    [(8, 4, 0, 2), (8, 3, 0, 2), (2, 1, 0, 2), (2, 4, 0, 1), (1, 1, 0, 1), (8, 4, 3, 3)],
-)
-def test_children_divide_the_cores(cores: int, children: int, configured: int, threads: int) -> None:
-    assert threads_per_child(cores, children, configured) == threads
-
-
-def test_a_plan_never_asks_for_more_threads_than_cores() -> None:
-    children = plan_children(0, device="cpu")
-    assert children >= 1
-    assert children * threads_per_child(count_cores(), children) <= count_cores()
-    assert plan_children(7) == 7
-    assert plan_children(0, device="cuda:1") >= 1
 
 
 def test_a_pinned_process_counts_the_cores_it_has() -> None:
@@ -89,7 +70,7 @@ def test_auto_takes_what_is_there_and_says_why(capsys: pytest.CaptureFixture[str
     placement = choose_placement(EmotionSettings(), threads=2)
     assert placement.device == ("cuda:0" if HAS_CUDA else "cpu")
     said = capsys.readouterr().out
-    assert said.count("device_chosen") == 1
+    assert said.count("engine_chosen") == 1
     assert "reason=" in said
 
 
@@ -121,17 +102,17 @@ import os, sys
 from pathlib import Path
 from config.settings import EmotionSettings
 from tests.model.random_checkpoints import windows
-from warmline.emotion.device import count_cores, plan_children, threads_per_child
 from warmline.emotion.engine import score, warm
 from warmline.emotion.loading import load_engine
+from warmline.emotion.plan import look_at_machine, make_plan
 import torch
 import warmline.emotion.torch_engine
 
-children = plan_children(2)
-threads = 2 * threads_per_child(count_cores(), children)
+settings = EmotionSettings(model=sys.argv[1], models_dir=Path(sys.argv[2]), device="cpu", engine="torch")
+plan = make_plan(settings, look_at_machine(), children=2)
+children, threads = plan.children, 2 * plan.threads
 threads_before = len(os.listdir("/proc/self/task"))
 assert not torch.cuda.is_initialized()
-settings = EmotionSettings(model=sys.argv[1], models_dir=Path(sys.argv[2]), device="cpu")
 pids = []
 for index in range(children):
     pid = os.fork()

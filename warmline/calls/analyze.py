@@ -34,11 +34,6 @@ from warmline.emotion.engine import Engine, EngineInfo, Scores, score
 from warmline.jobs.errors import ModelUnusable
 from warmline.jobs.records import Job, Options
 
-# A CPU is fastest with one window after another, because a window's activations then stay in its caches; a GPU
-# wants more work at once.
-_CPU_WINDOWS_AT_ONCE = 1
-_GPU_WINDOWS_AT_ONCE = 16
-
 OnProgress = Callable[[int, int], None]  # windows done, windows in all: 0 until the audio has been read to its end
 
 
@@ -97,7 +92,7 @@ def _score_windows(
     call: CallAudio, engine: Engine, options: Options, on_progress: OnProgress | None
 ) -> tuple[list[list[ScoredWindow]], float]:
     """The scored windows of each channel, and the wall seconds that the engine took."""
-    windows_at_once = _CPU_WINDOWS_AT_ONCE if engine.info.device == "cpu" else _GPU_WINDOWS_AT_ONCE
+    windows_at_once = engine.windows_at_once
     if options.granularity == "utterance":
         windows = call.whole_channels(min_samples=engine.min_samples)
         windows_at_once = 1

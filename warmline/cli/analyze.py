@@ -95,12 +95,12 @@ def _analyze_all(
 
 
 def _load(settings: Settings) -> Engine:
-    from warmline.emotion.device import count_cores, threads_per_child
     from warmline.emotion.loading import load_engine
+    from warmline.emotion.plan import look_at_machine, make_plan
 
     with consoles.notes().status("loading the model"):
-        threads = threads_per_child(count_cores(), children=1, configured=settings.emotion.threads)
-        return load_engine(settings.emotion, threads=threads)
+        plan = make_plan(settings.emotion, look_at_machine(), children=1)
+        return load_engine(settings.emotion, threads=plan.threads)
 
 
 def _analyze_one(path: Path, engine: Engine, settings: Settings, options: Options) -> Report | WarmlineError:

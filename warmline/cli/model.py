@@ -51,8 +51,8 @@ def pull(name: Name = "large") -> None:
 @app.command("convert")
 def convert(name: Name) -> None:
     """Converts a model's weights to safetensors now, instead of at its first use."""
-    from warmline.emotion.device import choose_placement
     from warmline.emotion.loading import open_model
+    from warmline.emotion.placement import choose_placement
 
     settings = load_settings().emotion
     model = open_model(name, settings.models_dir)

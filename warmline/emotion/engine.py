@@ -26,9 +26,9 @@ class EngineInfo:
     model_hash: str  # sha256 of the weights file, hex
     mini: bool  # true: the small bundled model, for trying things out
     labels: tuple[str, ...]  # in the order of the scores
-    engine: str  # torch, funasr
+    engine: str  # torch, openvino, funasr
     device: str  # cpu, cuda:0
-    precision: str  # fp32, bf16
+    precision: str  # fp32, bf16, int8
     threads: int
 
 
@@ -37,6 +37,7 @@ class Engine(Protocol):
 
     info: EngineInfo
     min_samples: int  # shortest window that gives at least one frame
+    windows_at_once: int  # how many windows a caller best offers in one `prepare`; more costs memory only
 
     def prepare(self, windows: Sequence[Samples]) -> Any:
         """Turns windows of any lengths into the engine's own input. A neighbour changes no score."""

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import structlog
 
-from warmline.emotion.device import Placement
 from warmline.emotion.engine import EngineInfo, Samples, Scores
 from warmline.emotion.hub import FoundModel
 from warmline.emotion.labels import Labels
+from warmline.emotion.placement import Placement
 from warmline.jobs.errors import DeviceUnavailable, ModelUnusable
 
 log = structlog.get_logger()
@@ -62,6 +62,7 @@ class FunasrEngine:
     def __init__(self, model: Any, labels: Labels, info: EngineInfo, *, min_samples: int) -> None:
         self.info = info
         self.min_samples = min_samples
+        self.windows_at_once = 1
         self._model = model
         self._tokens = [labels.tokens[row] for row in labels.rows]
 

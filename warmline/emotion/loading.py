@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from config.settings import EmotionSettings
 from warmline.emotion.checkpoint import WEIGHTS_FILE, read_checkpoint
 from warmline.emotion.configuration import Configuration, read_configuration
 from warmline.emotion.converted import Weights, load_weights, remembered_hash
-from warmline.emotion.device import Placement, Precision, choose_placement
+from warmline.emotion.device import EngineName, Precision
 from warmline.emotion.engine import Engine, EngineInfo
 from warmline.emotion.hub import FoundModel, find_model
 from warmline.emotion.labels import STANDARD_LABELS, Labels, read_labels
+from warmline.emotion.placement import Placement, choose_placement
 from warmline.jobs.errors import ModelUnusable
 
 log = structlog.get_logger()
@@ -59,19 +61,15 @@ def open_model(name: str, models_dir: Path) -> Model:
 def load_engine(settings: EmotionSettings, *, threads: int, child_index: int = 0) -> Engine:
     """Loads the model that the settings name. Not yet warm: see `warm`.
 
-    `threads` is this process's share of the cores (`threads_per_child`); `child_index` chooses among GPUs.
+    `threads` is this process's share of the cores (see `plan.py`); `child_index` chooses among GPUs.
     Raises ModelUnusable, DeviceUnavailable.
     """
     started = time.perf_counter()
     model = open_model(settings.model, settings.models_dir)
-    if settings.engine == "funasr" and settings.precision == "bf16":
-        raise ModelUnusable("The funasr engine runs in fp32 only. Set WARMLINE_PRECISION to auto or fp32.")
-    if settings.engine == "funasr":
-        settings = settings.model_copy(update={"precision": "fp32"})
     placement = choose_placement(settings, threads=threads, child_index=child_index)
     # State of the whole process, and of one child its share: torch's default is all cores, in every child.
     torch.set_num_threads(threads)
-    engine = _funasr(model, placement) if settings.engine == "funasr" else _torch(model, placement)
+    engine = _BUILDERS[placement.engine](model, placement)
     log.info(
         "model_loaded",
         model=engine.info.model,
@@ -97,7 +95,7 @@ def _torch(model: Model, placement: Placement) -> Engine:
     return TorchEngine(
         network,
         model.labels,
-        _info(model, "torch", placement, weights.model_hash),
+        describe_engine(model, placement, weights.model_hash),
         batch_samples=GPU_BATCH_SAMPLES if on_cuda else 0,
     )
 
@@ -110,18 +108,32 @@ def _funasr(model: Model, placement: Placement) -> Engine:
     return FunasrEngine(
         load_auto_model(model.found, placement),
         model.labels,
-        _info(model, "funasr", placement, model.hash()),
+        describe_engine(model, placement, model.hash()),
         min_samples=model.configuration.architecture.min_samples,
     )
 
 
-def _info(model: Model, engine: str, placement: Placement, model_hash: str) -> EngineInfo:
+def _openvino(model: Model, placement: Placement) -> Engine:
+    from warmline.emotion.openvino_engine import load_openvino_engine
+
+    return load_openvino_engine(model, placement)
+
+
+_BUILDERS: dict[EngineName, Callable[[Model, Placement], Engine]] = {
+    "torch": _torch,
+    "openvino": _openvino,
+    "funasr": _funasr,
+}
+
+
+def describe_engine(model: Model, placement: Placement, model_hash: str) -> EngineInfo:
+    """What a report says of a loaded engine."""
     return EngineInfo(
         model=model.found.name,
         model_hash=model_hash,
         mini=model.found.mini,
         labels=model.labels.names,
-        engine=engine,
+        engine=placement.engine,
         device=placement.device,
         precision=placement.precision,
         threads=placement.threads,

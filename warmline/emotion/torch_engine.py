@@ -75,6 +75,7 @@ class TorchEngine:
         self._rows = torch.tensor(labels.rows)
         self._device = torch.device(info.device)
         self._batch_samples = batch_samples
+        self.windows_at_once = max(1, batch_samples // (5 * 16_000))
 
     def prepare(self, windows: Sequence[Samples]) -> list[Batch]:
         """Batches of windows of similar length. Raises ValueError for a window that is too short."""

@@ -39,36 +39,41 @@ def device(settings: Settings) -> Iterator[Finding]:
             "device", f"{cores} cores; no torch here, so no scoring", "Install `warmline[worker]` to score here."
         )
         return
-    from warmline.emotion import device as devices
-    from warmline.jobs.errors import DeviceUnavailable
+    from warmline.emotion.device import BF16_CPU_FLAGS
+    from warmline.emotion.placement import choose_placement
+    from warmline.emotion.plan import look_at_machine, make_plan
+    from warmline.jobs.errors import WarmlineError
 
-    cores = devices.count_cores()
-    children = devices.plan_children(settings.worker.children, device=settings.emotion.device)
-    threads = devices.threads_per_child(cores, children, settings.emotion.threads)
-    shared = f"{cores} cores: {children} children of {threads} threads"
-    if children * threads > cores:
+    machine = look_at_machine()
+    plan = make_plan(settings.emotion, machine, children=settings.worker.children)
+    engines = plan.hosts or plan.children
+    shared = f"{machine.cores} cores: {plan.children} children, {engines} engines of {plan.threads} threads"
+    if engines * plan.threads > machine.cores:
         mend = "Leave WARMLINE_THREADS and WARMLINE_WORKER_CHILDREN at 0, or let their product be the cores."
         yield warn("threads", f"{shared}, which slows all of them down", mend)
     else:
         yield ok("threads", shared)
     try:
-        placement = devices.choose_placement(settings.emotion, threads=threads)
-    except DeviceUnavailable as error:
+        placement = choose_placement(settings.emotion, threads=plan.threads)
+    except WarmlineError as error:
         yield fail(
             "device", error.message, "Set WARMLINE_DEVICE to auto or cpu, or install a CUDA build of torch."
         )
         return
-    found = sorted(devices.cpu_flags() & devices.BF16_CPU_FLAGS)
+    found = sorted(machine.cpu_flags & BF16_CPU_FLAGS)
     hardware = f"bf16 in the CPU: {', '.join(found)}" if found else "no bf16 in the CPU (AMX, AVX-512), fp32 it is"
-    yield ok("device", f"{placement.device} in {placement.precision}; {hardware}")
+    yield ok("device", f"{placement.engine} on {placement.device} in {placement.precision}; {hardware}")
 
 
 def memory(settings: Settings) -> Iterator[Finding]:
     """Memory against what the warm children need."""
-    have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if (limit := _container_limit_bytes()) is not None:
-        have = min(have, limit)
-    children = settings.worker.children or max(1, (os.cpu_count() or 1) // 2)
+    if importlib.util.find_spec("torch") is None:
+        return  # said by `device`
+    from warmline.emotion.plan import look_at_machine, make_plan
+
+    machine = look_at_machine()
+    have = machine.memory_bytes
+    children = make_plan(settings.emotion, machine, children=settings.worker.children).children
     need = children * _CHILD_BYTES.get(settings.emotion.model, _CHILD_BYTES["large"])
     sizes = f"{have / _GIB:.1f} GiB; {children} children of model {settings.emotion.model} need {need / _GIB:.1f}"
     if have < need:
@@ -114,13 +119,3 @@ def _room(check: str, path: Path, need_bytes: int, variable: str) -> Finding:
         mend = f"Make room for {need_bytes / _GIB:.0f} GiB, or set {variable} to another disk."
         return warn(check, sizes, mend)
     return ok(check, sizes)
-
-
-def _container_limit_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # version 2, version 1
-        try:
-            text = (root / name).read_text().strip()
-        except OSError:
-            continue
-        return int(text) if text.isdigit() else None
-    return None

@@ -1,0 +1,70 @@
+"""The plan, from a machine and the settings to engine, processes and threads. Any machine can be planned here."""
+
+from __future__ import annotations
+
+import pytest
+
+from config.settings import EmotionSettings
+from warmline.emotion.plan import CHILD_BYTES, Machine, look_at_machine, make_plan
+
+GIB = 2**30
+
+
+def machine(cores: int = 8, *, gpus: int = 0, bf16: bool = False, openvino: bool = True, gib: int = 64) -> Machine:
+    flags = frozenset({"avx2", "amx_bf16"} if bf16 else {"avx2"})
+    return Machine(cores=cores, memory_bytes=gib * GIB, gpus=gpus, cpu_flags=flags, has_openvino=openvino)
+
+
+def settings(**values: object) -> EmotionSettings:
+    return EmotionSettings.model_validate(values)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 8, 64])
+@pytest.mark.parametrize("children", [0, 1, 2, 5])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_engines_and_their_threads_never_pass_the_cores(cores: int, children: int, bf16: bool) -> None:
+    plan = make_plan(settings(), machine(cores, bf16=bf16), children=children)
+    engines = plan.hosts or plan.children
+    assert children in {plan.children, 0}
+    assert plan.threads >= 1
+    assert engines * plan.threads <= max(cores, engines)  # children as configured have one thread at least
+
+
+@pytest.mark.parametrize(
+    ("given", "on", "engine", "precision", "hosts", "children", "threads"),
+    [
+        ({}, machine(8), "torch", "fp32", 0, 8, 1),
+        ({}, machine(8, bf16=True), "openvino", "bf16", 1, 2, 8),
+        ({}, machine(8, bf16=True, openvino=False), "torch", "bf16", 0, 8, 1),
+        ({"precision": "fp32"}, machine(8, bf16=True), "torch", "fp32", 0, 8, 1),
+        ({"precision": "int8"}, machine(4), "openvino", "int8", 1, 2, 4),
+        ({"engine": "funasr"}, machine(8, bf16=True), "funasr", "fp32", 0, 1, 8),
+        ({"threads": 4}, machine(8), "torch", "fp32", 0, 2, 4),
+        ({"device": "cpu"}, machine(8, gpus=2), "torch", "fp32", 0, 8, 1),
+        ({}, machine(16, gpus=1), "torch", "auto", 1, 15, 1),
+        ({}, machine(16, gpus=8), "torch", "auto", 8, 16, 1),
+        ({"device": "cuda:3"}, machine(16, gpus=8), "torch", "auto", 1, 15, 1),
+    ],
+    ids=["plain", "amx", "amx-no-openvino", "fp32", "int8", "funasr", "threads", "cpu", "gpu", "gpus", "one-gpu"],
+)
+def test_what_a_machine_gets(
+    given: dict[str, object], on: Machine, engine: str, precision: str, hosts: int, children: int, threads: int
+) -> None:
+    plan = make_plan(settings(**given), on)
+    assert (plan.engine, plan.precision, plan.hosts) == (engine, precision, hosts)
+    assert (plan.children, plan.threads) == (children, threads)
+    assert plan.reason
+
+
+def test_a_small_memory_has_fewer_children() -> None:
+    plan = make_plan(settings(), machine(64, gib=4))
+    assert 1 <= plan.children < 64
+    assert plan.children * CHILD_BYTES <= 4 * GIB
+    assert plan.children * plan.threads <= 64
+
+
+def test_this_machine_can_be_looked_at() -> None:
+    here = look_at_machine()
+    assert here.cores >= 1
+    assert here.memory_bytes > 0
+    assert "sse2" in here.cpu_flags or "asimd" in here.cpu_flags
