@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from config.settings import EmotionSettings
 from warmline.emotion.plan import CHILD_BYTES, Machine, look_at_machine, make_plan
+from warmline.emotion.self_measurement import measure
+from warmline.jobs.errors import ModelUnusable
 
 GIB = 2**30
 
@@ -67,4 +71,21 @@ def test_this_machine_can_be_looked_at() -> None:
     here = look_at_machine()
     assert here.cores >= 1
     assert here.memory_bytes > 0
-    assert "sse2" in here.cpu_flags or "asimd" in here.cpu_flags
+    assert "sse2" not in here.cpu_flags  # only what decides something
+
+
+def test_all_engines_of_a_plan_are_measured_together(models_dir: Path) -> None:
+    # Given a plan of two children, when it is measured for a moment
+    given = settings(models_dir=models_dir, device="cpu", engine="torch")
+    plan = make_plan(given, machine(2), children=2)
+    measured = measure(given, plan, seconds=0.3)
+    # Then both have scored, and what ran is what was planned
+    assert measured.engines == 2
+    assert (measured.info.engine, measured.info.threads) == ("torch", 1)
+    assert measured.rtfx > 1
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_measurement_with_its_error(tmp_path: Path) -> None:
+    given = settings(model=str(tmp_path), models_dir=tmp_path, device="cpu")
+    with pytest.raises(ModelUnusable):
+        measure(given, make_plan(given, machine(2), children=2))

@@ -11,6 +11,7 @@ from rich.text import Text
 from config.logging import configure_logging
 from config.settings import LogSettings, Settings, load_settings
 from warmline.cli import consoles
+from warmline.cli.plan_view import show_plan
 
 if TYPE_CHECKING:
     from warmline.local.checks.findings import Finding
@@ -19,11 +20,22 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON array of findings on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON on stdout: an array of findings, or the plan.")
+    ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Only how a worker would use this machine, and how fast that is (5 s measured)."
+        ),
+    ] = False,
 ) -> None:
     """Looks at the machine, the software, the settings and the services; exit code 0 only when nothing fails."""
     settings = load_settings()  # a variable that is unknown or bad ends it here, with its name
     configure_logging(LogSettings(level="ERROR", format="console"), process="doctor")
+    if plan:
+        show_plan(settings, as_json=as_json)
+        return
     if as_json:
         with consoles.stdout_for_results_only() as out:
             findings = list(_examine(settings))

@@ -31,6 +31,12 @@ CHILD_BYTES = 600 * 2**20
 CPU_HOST_CHILDREN = 2  # one call is scored while the next is fetched and decoded
 GPU_HOST_MAX_CHILDREN = 32
 
+# What a matrix product's speed depends on, as Linux names it: x86's, then Arm's.
+INSTRUCTION_SETS = BF16_CPU_FLAGS | {
+    *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8"),
+    *("asimd", "asimddp", "sve", "bf16", "i8mm"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
@@ -39,7 +45,7 @@ class Machine:
     cores: int  # that this process may use
     memory_bytes: int  # of the machine or of its container, whichever is less
     gpus: int
-    cpu_flags: frozenset[str]
+    cpu_flags: frozenset[str]  # those of INSTRUCTION_SETS that it has
     has_openvino: bool
 
     @property
@@ -67,7 +73,7 @@ def look_at_machine() -> Machine:
         cores=count_cores(),
         memory_bytes=min(psutil.virtual_memory().total, memory_limit_bytes() or 2**62),
         gpus=count_gpus(),
-        cpu_flags=cpu_flags(),
+        cpu_flags=cpu_flags() & INSTRUCTION_SETS,
         has_openvino=importlib.util.find_spec("openvino") is not None,
     )
 
