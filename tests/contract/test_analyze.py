@@ -76,7 +76,7 @@ def test_what_a_report_says_of_its_making(engine: Engine) -> None:
     assert made.stage_seconds["fetch"] == 0.25
     assert all(seconds > 0 for seconds in made.stage_seconds.values())
     wall_seconds = source.duration_seconds / made.rtfx
-    assert wall_seconds >= sum(made.stage_seconds.values()) - 0.25 - 0.01
+    assert wall_seconds >= max(made.stage_seconds[stage] for stage in ("decode", "speech", "score")) - 0.01
     # And without a job it names none
     alone = analyze(BILLING, engine)
     assert (alone.job_id, alone.metadata) == (None, {})

@@ -1,17 +1,18 @@
 """The analysis of one call: open, cut into windows, score, summarise, report. The whole road is `analyze_call`.
 
-The command line walks it for local files, workers for fetched objects. Nothing of a call is held but some seconds
-of audio and the report that grows.
+The command line walks it for local files, workers for fetched objects. Reading, decoding and finding speech run
+ahead of the engine in a thread. Nothing of a call is held but some seconds of audio, a bounded number of windows
+and the report that grows.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from config.settings import AudioSettings
 from warmline.audio.call import CallAudio, open_call
 from warmline.audio.resampling import SAMPLE_RATE_HZ
 from warmline.audio.windows import Window
+from warmline.calls.ahead import Ahead
 from warmline.calls.report import (
     ChannelReport,
     Flag,
@@ -30,11 +32,14 @@ from warmline.calls.report import (
     SourceFacts,
 )
 from warmline.calls.summary import SCORE_DECIMALS, summarise, top_label
-from warmline.emotion.engine import Engine, EngineInfo, Scores, score
+from warmline.emotion.engine import Engine, EngineInfo, Scores
 from warmline.jobs.errors import ModelUnusable
 from warmline.jobs.records import Job, Options
 
 OnProgress = Callable[[int, int], None]  # windows done, windows in all: 0 until the audio has been read to its end
+
+# Windows that wait for the engine, at least: a slab of speech in two channels.
+WINDOWS_AHEAD = 8
 
 
 def analyze_call(
@@ -91,34 +96,58 @@ def channel_roles(channels: int, roles: tuple[str, ...]) -> tuple[str, ...]:
 def _score_windows(
     call: CallAudio, engine: Engine, options: Options, on_progress: OnProgress | None
 ) -> tuple[list[list[ScoredWindow]], float]:
-    """The scored windows of each channel, and the wall seconds that the engine took."""
-    windows_at_once = engine.windows_at_once
-    if options.granularity == "utterance":
-        windows = call.whole_channels(min_samples=engine.min_samples)
-        windows_at_once = 1
+    """The scored windows of each channel, and the wall seconds that the engine worked or kept us waiting."""
+    if options.granularity == "utterance":  # a window may be minutes long: one at a time, and one ahead
+        windows, at_once, ahead = call.whole_channels(min_samples=engine.min_samples), 1, 1
     else:
-        windows = call.speech_windows(min_samples=engine.min_samples)
+        windows, at_once = call.speech_windows(min_samples=engine.min_samples), engine.windows_at_once
+        ahead = max(WINDOWS_AHEAD, 2 * at_once)
     scored: list[list[ScoredWindow]] = [[] for _ in range(call.info.channels)]
-    score_seconds = 0.0
     done = 0
-    for batch in _batched(windows, windows_at_once):
-        started = time.perf_counter()
-        scores = score(engine, [window.samples for window in batch])
-        score_seconds += time.perf_counter() - started
-        for window, row in zip(batch, _checked(scores), strict=True):
-            scored[window.channel].append(_scored_window(window, row, engine.info.labels))
-        done += len(batch)
-        if on_progress:
-            on_progress(done, 0)
+    with Ahead(windows, limit=ahead) as found:
+        scoring = _Scoring(engine)
+        for batch, scores in scoring.run(iter(lambda: found.take(at_once), [])):
+            for window, row in zip(batch, _checked(scores), strict=True):
+                scored[window.channel].append(_scored_window(window, row, engine.info.labels))
+            done += len(batch)
+            if on_progress:
+                on_progress(done, 0)
     if on_progress:
         on_progress(done, done)
-    return scored, score_seconds
+    return scored, scoring.seconds
 
 
-def _batched(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
-    windows = iter(windows)
-    while batch := list(itertools.islice(windows, size)):
-        yield batch
+class _Scoring:
+    """The engine as a pipeline: a batch is begun before the one in front of it is finished.
+
+    On a GPU, or with a host, `infer` returns before the work is done, so that the engine never waits for us. On
+    the CPU it returns afterwards, and nothing is gained or lost.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.seconds = 0.0  # that the engine took of our time
+        self._engine = engine
+
+    def run(self, batches: Iterator[list[Window]]) -> Iterator[tuple[list[Window], Scores]]:
+        """Each batch with its scores, in order; two are under way at most."""
+        begun: tuple[list[Window], Any] | None = None
+        for batch in batches:
+            output = self._timed(self._begin, batch)
+            if begun is not None:
+                yield begun[0], self._timed(self._engine.finish, begun[1])
+            begun = batch, output
+        if begun is not None:
+            yield begun[0], self._timed(self._engine.finish, begun[1])
+
+    def _begin(self, batch: list[Window]) -> Any:
+        return self._engine.infer(self._engine.prepare([window.samples for window in batch]))
+
+    def _timed(self, step: Callable[[Any], Any], argument: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return step(argument)
+        finally:
+            self.seconds += time.perf_counter() - started
 
 
 def _checked(scores: Scores) -> list[list[float]]:

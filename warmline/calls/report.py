@@ -56,7 +56,10 @@ class Provenance(Record):
     warmline_version: str
     model: ModelProvenance
     options: Options
-    stage_seconds: dict[str, float] = Field(description="wall seconds by stage: fetch, decode, speech, score")
+    stage_seconds: dict[str, float] = Field(
+        description="wall seconds by stage: fetch; decode and speech, which run beside score; and score, during "
+        "which the engine worked or kept the call waiting. So their sum may pass the wall time of the analysis"
+    )
     rtfx: float = Field(
         description="seconds of call per wall second of the analysis; a second counts once, whatever its channels"
     )
