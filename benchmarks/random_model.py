@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,9 +48,13 @@ def change_config(directory: Path, changes: Mapping[str, object]) -> None:
     path = directory / "config.yaml"
     text = path.read_text(encoding="utf-8")
     for key, value in changes.items():
-        text, times = re.subn(rf"(?m)^( *{key}:).*", lambda match, value=value: f"{match[1]} {value}", text)
+        text, times = re.subn(rf"(?m)^( *{key}:).*", _put(value), text)
         assert times, f"config.yaml has no {key}"
     path.write_text(text, encoding="utf-8")
+
+
+def _put(value: object) -> Callable[[re.Match[str]], str]:
+    return lambda match: f"{match[1]} {value}"
 
 
 def random_state(directory: Path, *, seed: int = 0) -> dict[str, Tensor]:
@@ -76,6 +81,20 @@ def windows(lengths: Sequence[int], *, seed: int = 0) -> list[Samples]:
         loud = 0.05 * (1 + np.sin(2 * np.pi * swell * seconds))
         made.append((hum * loud + random.normal(0, noise, length)).astype(np.float32))
     return made
+
+
+class RandomModel:
+    """The benchmark's subject that writes such a directory, in a process of its own: it takes gigabytes."""
+
+    def __init__(self, *, directory: str, config: str) -> None:
+        partial = Path(f"{directory}.partial")
+        write_random_model(partial, config)
+        partial.rename(directory)  # whole, or not there
+        self.facts: dict[str, Any] = {}
+
+    def run(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Nothing more to do."""
+        return {}
 
 
 class _Noise:

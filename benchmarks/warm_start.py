@@ -19,6 +19,7 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import soundfile
 import soxr
@@ -53,7 +54,7 @@ def main() -> None:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def measure(model: str, jobs: int, data: str) -> dict[str, float | str]:
+def measure(model: str, jobs: int, data: str) -> dict[str, Any]:
     """Seconds until ready, of loading, of the first job, and the median of the others."""
     settings = load_settings(
         with_stack=False,
