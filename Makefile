@@ -2,6 +2,7 @@
 #
 #   make demo    a minute's tour: real servers, the sample calls, a table of their emotions
 #   make serve   the one-machine stack until Ctrl-C
+#   make bench   Warmline beside its peers on this machine, in a table and as JSON (25 minutes)
 #   make test    the whole test suite
 #   make check   ruff, format, mypy --strict, import-linter
 #   make model   fetch and convert Emotion2Vec+ Large
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format model samples constraints clean
+.PHONY: help demo serve bench test check format model samples constraints clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -40,6 +41,10 @@ demo: $(INSTALLED)
 
 serve: $(INSTALLED)
 	@$(BIN)/warmline up
+
+# BENCH are its options, e.g. make bench BENCH="--rows 1,5 --clips ../recordings"
+bench: $(INSTALLED)
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 test: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest

@@ -91,8 +91,8 @@ def _fidelity_rows() -> tuple[Row, ...]:
             rows.append(
                 Row(
                     key=f"10.{model}.{precision}.{engine}",
-                    what=f"fidelity of {precision}, {model} model, {engine}"
-                    + (": largest difference of a probability" if exact else ": windows with the same top label"),
+                    what="fidelity: "
+                    + ("largest difference of a probability" if exact else "windows with the same top label"),
                     peer="FunASR" if exact else "torch fp32",
                     unit="" if exact else "%",
                     goal={"fp32": 1e-4, "bf16": 99.5, "int8": 99.0}[precision],

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from config.settings import SettingsError
-from warmline.cli import analyze, api_commands, demo, doctor, model, stack
+from warmline.cli import analyze, api_commands, bench, demo, doctor, model, stack
 from warmline.jobs.errors import WarmlineError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.command("up")(stack.up)
 app.command("down")(stack.down)
 app.command("status")(stack.status)
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 
 
 def _print_version(wanted: bool) -> None:
