@@ -21,6 +21,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -63,10 +64,8 @@ def load_weights(
     Raises ModelUnusable where model.pt is broken or does not fit its configuration.
     """
     source = directory / WEIGHTS_FILE
-    root = models_dir / "converted"
-    model_hash = remembered_hash(source, root / "hashes")
-    folder = root / f"{model_hash[:16]}-{_key(configuration)}"
-    file = folder / f"{precision}.safetensors"
+    model_hash = model_hash_of(directory, models_dir)
+    file = converted_folder(directory, configuration, models_dir) / f"{precision}.safetensors"
     try:
         if not file.is_file():
             _convert(source, configuration, model_hash, precision, file)
@@ -76,6 +75,17 @@ def load_weights(
         state = _cast(read_checkpoint(source, configuration), precision)
         check_finite(state, source)
         return Weights(state=state, model_hash=model_hash, file=None)
+
+
+def model_hash_of(directory: Path, models_dir: Path) -> str:
+    """sha256 of a model directory's model.pt, hex."""
+    return remembered_hash(directory / WEIGHTS_FILE, models_dir / "converted" / "hashes")
+
+
+def converted_folder(directory: Path, configuration: Configuration, models_dir: Path) -> Path:
+    """Where all that is made of a model directory's weights is kept; not there before the first conversion."""
+    model_hash = model_hash_of(directory, models_dir)
+    return models_dir / "converted" / f"{model_hash[:16]}-{_key(configuration)}"
 
 
 def _map(file: Path) -> dict[str, Tensor]:
@@ -92,20 +102,19 @@ def _convert(
 ) -> None:
     """Writes the file unless another process does so first. Raises OSError where that is not possible."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(file.parent / "lock"):
+    with locked(file.parent / "lock"):
         if file.is_file():
             return
-        for abandoned in file.parent.glob("*.partial"):  # of a process that died here: we hold the lock
-            abandoned.unlink()
+        remove_abandoned(file.parent)
         log.info("model_converting", source=str(source), precision=precision)
         state = _cast(read_checkpoint(source, configuration), precision)
         check_finite(state, source)
-        with _written_whole(file) as partial:
+        with written_whole(file) as partial:
             try:
                 save_file(state, partial, metadata={"model_hash": model_hash})
             except SafetensorError as error:
                 raise OSError(f"{file} cannot be written: {error}") from None
-        with _written_whole(file.parent / "model.json") as partial:
+        with written_whole(file.parent / "model.json") as partial:
             partial.write_text(json.dumps(_description(source, configuration, model_hash), indent=2) + "\n")
 
 
@@ -148,13 +157,22 @@ def remembered_hash(path: Path, memory: Path) -> str:
     # Only a saving of time is lost where this cannot be written.
     with contextlib.suppress(OSError):
         memory.mkdir(parents=True, exist_ok=True)
-        with _written_whole(note) as partial:
+        with written_whole(note) as partial:
             partial.write_text(json.dumps({**known, "sha256": digest}))
     return digest
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Removes what a process that died here had begun to write. For the holder of the lock alone."""
+    for abandoned in folder.glob("*.partial"):
+        if abandoned.is_dir():
+            shutil.rmtree(abandoned)
+        else:
+            abandoned.unlink()
+
+
 @contextlib.contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path) -> Iterator[Path]:
     """A file to write beside `path`, which takes its place at the end: a reader sees all of it or nothing."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".partial")
     os.close(handle)
@@ -170,7 +188,25 @@ def _written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def folder_written_whole(folder: Path) -> Iterator[Path]:
+    """A folder to fill beside `folder`, which takes its place at the end. For the holder of the lock alone."""
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.", suffix=".partial"))
+    try:
+        yield partial
+        for path in partial.iterdir():
+            with path.open("rb") as written:
+                os.fsync(written.fileno())
+            path.chmod(0o644)
+        partial.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
     """Held by one process at a time; the kernel lets go of it when the process dies."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,0 +1,84 @@
+"""OpenVINO, imported so that nothing is sent to anyone; models compiled for this process's share of the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import structlog
+
+from warmline.emotion.device import Precision
+from warmline.jobs.errors import ModelUnusable
+
+log = structlog.get_logger()
+
+
+def import_openvino() -> ModuleType:
+    """The module `openvino`. Raises ModelUnusable where it is not installed. Import it nowhere else.
+
+    `import openvino` alone reports to its maker over the network, and so do its converter and NNCF. All of them go
+    on without a word where the package that does it is not to be had.
+    """
+    forbid_telemetry()
+    try:
+        import openvino
+    except ImportError as error:
+        raise ModelUnusable(
+            f"The openvino engine needs the package openvino ({error}). Install Warmline with [worker], or set"
+            " WARMLINE_ENGINE to torch."
+        ) from None
+    return openvino  # type: ignore[no-any-return]
+
+
+def forbid_telemetry() -> None:
+    """Makes `import openvino_telemetry` fail in this process: Python's own way to block a module."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+
+@contextlib.contextmanager
+def printed_to_log(action: str) -> Iterator[None]:
+    """What a library prints belongs into the log: stdout is for a command's own output."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        if text := printed.getvalue().strip():
+            log.debug(action, text=text)
+
+
+def compile_model(model: Any, precision: Precision, threads: int, *, cache_dir: Path | None = None) -> Any:
+    """Compiles an `ov.Model`, or the file of one, for the CPU; the result is kept in `cache_dir` for next time.
+
+    Raises ModelUnusable where the CPU has no bf16, and RuntimeError where the file is broken.
+    """
+    openvino = import_openvino()
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        # Said in fp32 too: without it the plugin takes bf16 wherever the CPU has it.
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        # Each process would pin its threads to the same first cores, whoever else runs there.
+        "ENABLE_CPU_PINNING": False,
+    }
+    if cache_dir is not None:
+        # Not OPTIMIZE_SIZE, whose files are small: what it loads in 2026.4.1 scores differently.
+        options |= {"CACHE_DIR": str(cache_dir), "CACHE_MODE": "OPTIMIZE_SPEED"}
+    compiled = openvino.Core().compile_model(str(model) if isinstance(model, Path) else model, "CPU", options)
+    if precision == "bf16" and compiled.get_property("INFERENCE_PRECISION_HINT") != openvino.Type.bf16:
+        raise ModelUnusable(
+            "OpenVINO has no bf16 on this CPU and would go on in fp32. Set WARMLINE_PRECISION to auto or fp32."
+        )
+    return compiled
+
+
+def last_line(error: Exception) -> str:
+    """What OpenVINO says was wrong: its messages begin with where in its sources they were raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
