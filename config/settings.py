@@ -142,6 +142,11 @@ class WorkerSettings(Section):
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}WORKER_")
 
     children: int = Field(0, ge=0, description="warm children; 0: planned, see `warmline doctor --plan`")
+    engine_hosts: str = Field(
+        "auto",
+        pattern=r"^(auto|\d{1,2})$",
+        description="processes that hold the model for all children; auto: planned; 0: each child holds it itself",
+    )
     lanes: Annotated[tuple[Literal["live", "bulk"], ...], NoDecode] = Field(
         ("live", "bulk"), description="lanes this worker takes jobs from, comma-separated"
     )

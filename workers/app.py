@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
@@ -24,23 +24,22 @@ from config.settings import Settings, SettingsError, load_settings
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.queue import QUEUES, make_celery
 from workers.announcements import Announcements
+from workers.engine_hosts import EngineHosts
 from workers.lifecycle import WarmChild
 from workers.readiness import Gate, Heart, make_steps
 from workers.scratch import Scratch
 from workers.supervision import Children
 from workers.tasks import register_tasks
 
+if TYPE_CHECKING:
+    from warmline.emotion.plan import Plan
+
 BAD_SETTINGS = 2  # exit code
 
-# What children would import at their first use; torch comes with the first of them.
-HEAVY = (
-    "warmline.emotion.loading",
-    "warmline.emotion.torch_engine",
-    "workers.scoring",
-    "av",
-    "boto3",
-    "soundfile",
-)
+# What children would import at their first use.
+HEAVY = ("workers.scoring", "av", "boto3", "soundfile")
+HOLDS_MODEL = ("warmline.emotion.loading", "warmline.emotion.torch_engine")  # torch comes with the first of them
+HAS_HOST = ("warmline.emotion.hosted_engine",)
 
 
 def main() -> int:
@@ -48,7 +47,8 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings.log, process="worker")
-        app = build_app(settings)
+        plan = _make_plan(settings, children=settings.worker.children)
+        app = build_app(settings, plan)
     except SettingsError as error:
         print(f"warmline-worker: {error}", file=sys.stderr)
         return BAD_SETTINGS
@@ -56,7 +56,7 @@ def main() -> int:
     warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = app.Worker(
         hostname=f"worker-{os.getpid()}@{socket.gethostname()}",
-        concurrency=_plan_children(settings),
+        concurrency=plan.children,
         queues=[QUEUES[lane] for lane in settings.worker.lanes],
         loglevel=settings.log.level,
         quiet=True,  # no banner, lines of the log only
@@ -68,23 +68,27 @@ def main() -> int:
     return int(worker.exitcode or 0)
 
 
-def build_app(settings: Settings) -> Celery:
-    """The Celery application, and all that a worker needs hung on it. Raises SettingsError."""
+def build_app(settings: Settings, plan: Plan | None = None) -> Celery:
+    """The Celery application, and all that a worker needs hung on it. Raises SettingsError.
+
+    Without a plan, a worker makes one for the children that Celery was told to have.
+    """
     app = make_celery(settings)
     announcements = Announcements()
     children = Children(announcements)
     heart = Heart(Ledger.connect(settings.redis, settings.jobs), children, settings.worker)
-    gate = Gate(children, heart, settings.worker)
+    hosts = EngineHosts(settings, announcements, children)
+    gate = Gate(children, hosts, heart, settings.worker)
     warm_gate, warm_limit = make_steps(gate, settings.worker, announcements)
     app.steps["worker"].add(warm_gate)
     app.steps["consumer"].add(warm_limit)
-    child = WarmChild(settings, announcements)
+    child = WarmChild(settings, announcements, hosts)
     register_tasks(app, child.desk)
-    _connect_signals(settings, gate, child, heart)
+    _connect_signals(settings, plan, gate, child, heart)
     return app
 
 
-def _connect_signals(settings: Settings, gate: Gate, child: WarmChild, heart: Heart) -> None:
+def _connect_signals(settings: Settings, plan: Plan | None, gate: Gate, child: WarmChild, heart: Heart) -> None:
     """Celery's own names for the moments of a worker's life. What an exception raised there is worth: nothing."""
 
     @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
@@ -110,8 +114,9 @@ def _connect_signals(settings: Settings, gate: Gate, child: WarmChild, heart: He
         except SettingsError as error:
             print(f"warmline-worker: {error}", file=sys.stderr)
             raise SystemExit(BAD_SETTINGS) from error
-        _import_what_is_heavy()
-        child.prepare(scratch, worker=sender.hostname, children=sender.concurrency)
+        made = plan or _make_plan(settings, children=sender.concurrency)
+        child.prepare(scratch, made, worker=sender.hostname)
+        _import_what_is_heavy(hosted=made.hosts > 0)
 
     @signals.worker_before_create_process.connect(weak=False)  # type: ignore[untyped-decorator]
     def before_each_child(sender: Any, **_: Any) -> None:
@@ -127,19 +132,22 @@ def _connect_signals(settings: Settings, gate: Gate, child: WarmChild, heart: He
         child.clean_up()
 
 
-def _import_what_is_heavy() -> None:
+def _import_what_is_heavy(*, hosted: bool) -> None:
     """Once, before the forks: children share the pages, and one that is replaced is back sooner.
 
     Nothing is run: threads that torch starts would not survive the fork, nor would a CUDA context.
     """
-    for name in HEAVY:
+    for name in (*HEAVY, *(HAS_HOST if hosted else HOLDS_MODEL)):
         importlib.import_module(name)
 
 
-def _plan_children(settings: Settings) -> int:
+def _make_plan(settings: Settings, *, children: int) -> Plan:
     from warmline.emotion.plan import look_at_machine, make_plan  # touches no GPU
 
-    return make_plan(settings.emotion, look_at_machine(), children=settings.worker.children).children
+    hosts = settings.worker.engine_hosts
+    return make_plan(
+        settings.emotion, look_at_machine(), children=children, hosts=None if hosts == "auto" else int(hosts)
+    )
 
 
 @functools.cache

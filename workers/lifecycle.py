@@ -20,15 +20,18 @@ import structlog
 from billiard import current_process
 
 from config.settings import Settings
-from warmline.jobs.errors import ObjectNotFound, WarmlineError
+from warmline.jobs.errors import EngineLost, ObjectNotFound, WarmlineError
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import ChildState, Options, ReportLocation, Source
 from warmline.objects.store import ObjectStore
 from workers.announcements import Announcements
+from workers.engine_hosts import EngineHosts
 from workers.scratch import Scratch
 
 if TYPE_CHECKING:
     from warmline.emotion.engine import Engine
+    from warmline.emotion.hosted_engine import HostedEngine, Link
+    from warmline.emotion.plan import Plan
     from workers.scoring import Desk
 
 log = structlog.get_logger()
@@ -40,22 +43,27 @@ REHEARSAL_SECONDS = {"segment": 20, "utterance": 1}  # noise is not speech: only
 class WarmChild:
     """What a child has. Made and prepared in the parent, started in the child."""
 
-    def __init__(self, settings: Settings, announcements: Announcements) -> None:
+    def __init__(self, settings: Settings, announcements: Announcements, hosts: EngineHosts) -> None:
         self._settings = settings
         self._announcements = announcements
+        self._hosts = hosts
         self._scratch: Scratch | None = None
         self._worker = ""
-        self._children = 1
+        self._threads = 1
+        self._host: HostedEngine | None = None
+        self._state: ChildState | None = None
         self._desk: Desk | None = None
 
-    def prepare(self, scratch: Scratch, *, worker: str, children: int) -> None:
-        """In the parent, before it forks: where calls lie, the worker's name, how many share the cores."""
-        self._scratch, self._worker, self._children = scratch, worker, children
+    def prepare(self, scratch: Scratch, plan: Plan, *, worker: str) -> None:
+        """In the parent, before it forks: where calls lie, the plan, the worker's name. Starts the hosts."""
+        self._scratch, self._threads, self._worker = scratch, plan.threads, worker
+        self._hosts.start(plan, scratch.directory)
 
     def start(self) -> None:
         """In the child, before it takes jobs. Does not return when the model cannot be used: the process ends."""
         try:
-            self._announcements.tell_warm(self._get_warm())
+            self._state = self._get_warm()
+            self._announcements.tell_warm(self._state)
         except WarmlineError as error:
             self._give_up(error.message)
         except BaseException as error:  # SystemExit, too: this process must not serve
@@ -63,29 +71,27 @@ class WarmChild:
             self._give_up(f"{type(error).__name__}: {error}")
 
     def desk(self) -> Desk:
-        """Where the child works."""
+        """Where the child works. Raises EngineLost while there is no host to work with."""
         if self._desk is None:
             raise RuntimeError("a job came to a process that is not warm")
+        if self._host is not None and not self._host.joined:
+            raise EngineLost
         return self._desk
 
     def clean_up(self) -> None:
         """In the parent, when the children are gone."""
+        self._hosts.stop()
         if self._scratch is not None:
             self._scratch.remove()
 
     def _get_warm(self) -> ChildState:
-        from warmline.emotion.engine import warm
-        from warmline.emotion.loading import load_engine
-        from warmline.emotion.plan import look_at_machine, make_plan
         from workers.scoring import Desk
 
         if self._scratch is None:
             raise RuntimeError("the parent did not prepare")
         started = time.monotonic()
         self._scratch.enter_child()
-        plan = make_plan(self._settings.emotion, look_at_machine(), children=self._children)
-        engine = load_engine(self._settings.emotion, threads=plan.threads, child_index=current_process().index)
-        warm(engine)
+        engine = self._load(current_process().index)
         self._desk = Desk(
             worker=self._worker,
             engine=engine,
@@ -94,8 +100,47 @@ class WarmChild:
             scratch=self._scratch,
             settings=self._settings,
         )
-        _rehearse(self._desk)
+        self._rehearse(self._desk)
         return _describe(engine, time.monotonic() - started)
+
+    def _load(self, index: int) -> Engine:
+        """The model, mapped into this process; or its host, once that is warm."""
+        path = self._hosts.path(index)
+        if path is not None:
+            from warmline.emotion.hosted_engine import HostedEngine
+
+            self._hosts.enter_child()
+            self._host = HostedEngine(path, on_link=self._on_link)
+            return self._host
+        from warmline.emotion.engine import warm
+        from warmline.emotion.loading import load_engine
+
+        engine = load_engine(self._settings.emotion, threads=self._threads, child_index=index)
+        warm(engine)
+        return engine
+
+    def _rehearse(self, desk: Desk) -> None:
+        while True:
+            try:
+                return _rehearse(desk)
+            except EngineLost:
+                # The parent decides whether there will be another host.
+                log.warning("rehearsal_repeated", reason="the engine's host died")
+                if self._host is not None:
+                    self._host.wait_joined()
+
+    def _on_link(self, link: Link) -> None:
+        """From the hosted engine's thread."""
+        from warmline.emotion.hosted_engine import Link
+
+        if link is Link.REPLACED:
+            os._exit(1)  # a new child reports the new model; a call that runs here must not be of two models
+        if self._state is None:
+            return  # not warm yet, and nobody was told so
+        if link is Link.LOST:
+            self._announcements.tell_host_lost()
+        else:
+            self._announcements.tell_warm(self._state.model_copy(update={"warm_since": datetime.now(UTC)}))
 
     def _give_up(self, reason: str) -> NoReturn:
         self._announcements.tell_failed(reason)

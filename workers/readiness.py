@@ -26,12 +26,14 @@ from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import WorkerState
 from workers.announcements import Announcements
+from workers.engine_hosts import EngineHosts
 from workers.supervision import Children, first_death, pool_pids, stop_worker
 
 log = structlog.get_logger()
 
 BEATS_TO_LIVE = 3  # a worker whose heart missed so many beats is dead
 POLL_SECONDS = 0.2
+WATCH_SECONDS = 1.0  # between two looks for engine hosts that died
 
 
 class Heart:
@@ -77,8 +79,9 @@ class Heart:
 class Gate:
     """Holds the worker back until its children are warm, and stops it when they cannot be."""
 
-    def __init__(self, children: Children, heart: Heart, settings: WorkerSettings) -> None:
+    def __init__(self, children: Children, hosts: EngineHosts, heart: Heart, settings: WorkerSettings) -> None:
         self._children = children
+        self._hosts = hosts
         self._heart = heart
         self._settings = settings
 
@@ -95,7 +98,7 @@ class Gate:
         while len(self._children.warm) < worker.concurrency:
             self._children.announcements.wait(POLL_SECONDS)
             death = first_death(pool)
-            self._children.look(pool_pids(pool))  # after that: what it said before it died is a better reason
+            self._look(pool)  # after that: what it said before it died is a better reason
             reason = self._children.failure or death
             if time.monotonic() > deadline:
                 reason = reason or "not every child was warm within WARMLINE_WORKER_LOAD_TIMEOUT_SECONDS"
@@ -114,8 +117,8 @@ class Gate:
         log.info("worker_warm", worker=worker.hostname, children=worker.concurrency, lanes=self._settings.lanes)
 
     def watch(self, worker: Any) -> None:
-        """From the event loop, when a child said something and with every beat."""
-        if self._children.look(pool_pids(worker.pool._pool)):
+        """From the event loop, when a child said something and every now and then."""
+        if self._look(worker.pool._pool):
             self._heart.beat(worker)
         self._stop_on_failure()
         self._heart.beat_when_due(worker)
@@ -128,12 +131,17 @@ class Gate:
 
     def end_cold_children(self, worker: Any) -> None:
         """A child that still loads has no job, and to wait for it can take minutes."""
-        warm = {child.pid for child in self._children.warm}
-        _kill([pid for pid in pool_pids(worker.pool._pool) if pid not in warm])
+        _kill([pid for pid in pool_pids(worker.pool._pool) if not self._children.may_have_job(pid)])
 
     def has_room(self, taken: int) -> bool:
         """Whether there is a warm child for one job more than `taken`."""
         return taken < len(self._children.warm)
+
+    def _look(self, pool: Any) -> bool:
+        ended_hosts = self._hosts.ended()
+        changed = self._children.look(pool_pids(pool))
+        self._hosts.replace(ended_hosts)
+        return changed
 
     def _stop_on_failure(self) -> None:
         if self._children.failure and not self._heart.draining:
@@ -151,7 +159,7 @@ def make_steps(gate: Gate, settings: WorkerSettings, announcements: Announcement
 
         def register_with_event_loop(self, worker: Any, hub: Any) -> None:
             hub.add_reader(announcements.fileno(), gate.watch, worker)
-            hub.call_repeatedly(settings.heartbeat_seconds, gate.watch, worker)
+            hub.call_repeatedly(min(WATCH_SECONDS, settings.heartbeat_seconds), gate.watch, worker)
 
         def close(self, worker: Any) -> None:
             gate.drain(worker)

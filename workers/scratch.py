@@ -51,10 +51,15 @@ class Scratch:
             raise SettingsError(f"WARMLINE_WORKER_SCRATCH_DIR: {error}") from None
         return cls(root, lock)
 
+    @property
+    def directory(self) -> Path:
+        """This worker's own, for its user alone."""
+        return self._root
+
     def enter_child(self) -> None:
         """In a new child: makes its directory, and removes those of children that are no more."""
         for left in self._root.iterdir():
-            if left.name != _LOCK and not Path("/proc", left.name).exists():
+            if left.name.isdigit() and not Path("/proc", left.name).exists():
                 shutil.rmtree(left, ignore_errors=True)
         self._own().mkdir(mode=0o700, exist_ok=True)
 

@@ -15,7 +15,7 @@ from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
 
 from warmline.jobs.records import ChildState
-from workers.announcements import Announcements, LoadFailed
+from workers.announcements import Announcements, HostLost, HostWarm, LoadFailed
 
 log = structlog.get_logger()
 
@@ -28,6 +28,8 @@ class Children:
     def __init__(self, announcements: Announcements) -> None:
         self.announcements = announcements
         self.failure: str | None = None  # why no more children are made
+        self.warm_hosts: set[int] = set()  # pids of engine hosts that have been warm
+        self._waiting: set[int] = set()  # pids of children that were warm and have lost their host
         self._warm: dict[int, ChildState] = {}
         self._forks = 0
         self._warm_deaths = 0
@@ -43,32 +45,45 @@ class Children:
         before = set(self._warm)
         heard_warm = self._listen()
         alive = set(alive)
-        for pid in self._warm.keys() - alive:
-            del self._warm[pid]
+        for pid in (self._warm.keys() | self._waiting) - alive:
+            self._warm.pop(pid, None)
+            self._waiting.discard(pid)
             self._warm_deaths += 1
         cold_deaths = self._forks - len(alive) - self._warm_deaths
         if heard_warm:
             self._excused_deaths = cold_deaths
         if cold_deaths - self._excused_deaths >= MAX_COLD_DEATHS:
-            self._fail(f"{MAX_COLD_DEATHS} children in a row died before they were warm; is there enough memory?")
+            self.fail(f"{MAX_COLD_DEATHS} children in a row died before they were warm; is there enough memory?")
         return set(self._warm) != before
 
     def count_fork(self) -> None:
         """One more child is made now."""
         self._forks += 1
 
+    def may_have_job(self, pid: int) -> bool:
+        """Whether the child is warm or has been."""
+        return pid in self._warm or pid in self._waiting
+
+    def fail(self, reason: str) -> None:
+        """There is no use in going on. The first reason stays."""
+        self.failure = self.failure or reason
+
     def _listen(self) -> bool:
         heard_warm = False
         for said in self.announcements.read():
-            if isinstance(said, LoadFailed):
-                self._fail(f"child {said.pid} cannot get warm: {said.reason}")
-            else:
-                self._warm[said.pid] = said
-                heard_warm = True
+            match said:
+                case LoadFailed():
+                    self.fail(f"{said.who} {said.pid} cannot get warm: {said.reason}")
+                case HostLost():
+                    self._warm.pop(said.pid, None)
+                    self._waiting.add(said.pid)
+                case HostWarm():
+                    self.warm_hosts.add(said.pid)
+                case _:
+                    self._waiting.discard(said.pid)
+                    self._warm[said.pid] = said
+                    heard_warm = True
         return heard_warm
-
-    def _fail(self, reason: str) -> None:
-        self.failure = self.failure or reason
 
 
 def pool_pids(pool: Any) -> list[int]:

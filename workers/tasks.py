@@ -10,7 +10,7 @@ import structlog
 from celery import Celery
 from celery.exceptions import Reject
 
-from warmline.jobs.errors import LedgerUnavailable
+from warmline.jobs.errors import EngineLost, LedgerUnavailable
 from warmline.jobs.queue import TASK, JobQueue
 from workers.messages import drop_malformed, parse_job
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-GIVE_BACK_SECONDS = 1.0  # before a message is given back, so that a Redis in trouble is not asked all the time
+GIVE_BACK_SECONDS = 1.0  # before a message is given back, so that what is in trouble is not asked all the time
 
 
 def register_tasks(app: Celery, desk: Callable[[], Desk]) -> None:
-    """Adds the task to the application. `desk` is called in a warm child."""
+    """Adds the task to the application. `desk` is called in a warm child; raises EngineLost in one that was."""
     queue = JobQueue(app)
 
     strategy = f"{drop_malformed.__module__}:{drop_malformed.__name__}"
@@ -37,7 +37,7 @@ def register_tasks(app: Celery, desk: Callable[[], Desk]) -> None:
             wait_seconds = desk().attempt(job)
             if wait_seconds is not None:
                 queue.send([job], delay_seconds=wait_seconds)
-        except LedgerUnavailable as error:
+        except (EngineLost, LedgerUnavailable) as error:
             log.warning("message_given_back", job_id=job.id, error=error.message)
             time.sleep(GIVE_BACK_SECONDS)
             raise Reject(error.message, requeue=True) from error

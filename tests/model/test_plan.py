@@ -60,6 +60,26 @@ def test_what_a_machine_gets(
     assert plan.reason
 
 
+@pytest.mark.parametrize(
+    ("given", "on", "hosts", "children", "threads"),
+    [
+        ({}, machine(8), 1, 2, 8),
+        ({}, machine(8), 2, 4, 4),
+        ({}, machine(8), 0, 8, 1),
+        ({}, machine(8, bf16=True), 0, 1, 8),
+        ({"threads": 3}, machine(8), 1, 2, 3),
+        ({}, machine(16, gpus=2), 0, 2, 1),
+        ({}, machine(16, gpus=1), 2, 15, 1),
+    ],
+)
+def test_as_many_hosts_as_are_asked_for(
+    given: dict[str, object], on: Machine, hosts: int, children: int, threads: int
+) -> None:
+    plan = make_plan(settings(**given), on, hosts=hosts)
+    assert (plan.hosts, plan.children, plan.threads) == (hosts, children, threads)
+    assert make_plan(settings(**given), on, hosts=hosts, children=5).children == 5
+
+
 def test_a_small_memory_has_fewer_children() -> None:
     plan = make_plan(settings(), machine(64, gib=4))
     assert 1 <= plan.children < 64

@@ -1,7 +1,8 @@
 """What the machine has: cores, memory, GPUs, instruction sets.
 
 For a worker's parent too, which must neither touch CUDA nor run a torch operation before it forks: files and
-torch's build flags are read, nothing else. What is made of it is in `plan.py` and `placement.py`.
+torch's build flags are read, nothing else, and these only where there is a GPU: a worker with engine hosts needs
+no torch. What is made of it is in `plan.py` and `placement.py`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Literal
-
-import torch
 
 # Instruction sets that multiply bf16 in hardware, as Linux names them: AMX (Sapphire Rapids and later) and
 # AVX-512's (Cooper Lake, Zen 4 and later). Without one of them bf16 is slower than fp32.
@@ -59,9 +58,12 @@ def count_gpus() -> int:
     CUDA_VISIBLE_DEVICES is not looked at (only the settings are read from the environment): where it hides
     GPUs, set WARMLINE_WORKER_CHILDREN.
     """
-    if torch.version.cuda is None:
+    count = sum(device.name.removeprefix("nvidia").isdigit() for device in Path("/dev").glob("nvidia*"))
+    if count == 0:
         return 0
-    return sum(device.name.removeprefix("nvidia").isdigit() for device in Path("/dev").glob("nvidia*"))
+    import torch
+
+    return 0 if torch.version.cuda is None else count
 
 
 def cpu_flags() -> frozenset[str]:

@@ -33,7 +33,7 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """A loaded model. One engine is used by one thread at a time."""
+    """A loaded model. One thread at a time uses it, but `prepare` may run in a second one beside `infer`."""
 
     info: EngineInfo
     min_samples: int  # shortest window that gives at least one frame

@@ -7,7 +7,7 @@ a pure function of the settings and the machine; `warmline doctor --plan` prints
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -78,11 +78,33 @@ def look_at_machine() -> Machine:
     )
 
 
-def make_plan(settings: EmotionSettings, machine: Machine, *, children: int = 0) -> Plan:
-    """The plan for a worker; `children` as configured, 0 for as many as are right.
+def make_plan(settings: EmotionSettings, machine: Machine, *, children: int = 0, hosts: int | None = None) -> Plan:
+    """The plan for a worker; `children` and `hosts` as configured, 0 and None for as many as are right.
 
     Threads times engines never pass the cores, unless the settings say so: more make all slower.
     """
+    plan = _plan(settings, machine, children)
+    if hosts is None or hosts == plan.hosts:
+        return plan
+    if children:
+        pass  # as configured
+    elif hosts == 0:
+        children = plan.hosts  # each takes a host's place
+    elif plan.device == "cpu":
+        children = CPU_HOST_CHILDREN * hosts
+    else:
+        children = plan.children
+    threads = 1 if plan.device != "cpu" else max(1, machine.cores // (hosts or children))
+    return replace(
+        plan,
+        hosts=hosts,
+        children=children,
+        threads=settings.threads or threads,
+        reason=f"{plan.reason}; the number of hosts was asked for",
+    )
+
+
+def _plan(settings: EmotionSettings, machine: Machine, children: int) -> Plan:
     if settings.device != "cpu" and machine.gpus and settings.engine in {"auto", "torch"}:
         return _plan_gpu(settings, machine, children)
     engine, reason = choose_cpu_engine(settings, machine)

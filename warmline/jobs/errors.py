@@ -7,6 +7,7 @@ WarmlineError
 │   ├── NotEnqueued           the ledger had the job, the queue did not take its message
 │   ├── HubUnavailable        the model hub did not answer
 │   ├── OutOfMemory           the device had no memory for this window
+│   ├── EngineLost            the process that holds the model for several children died
 │   └── WorkerLost            the process that ran the job died
 └── PermanentError            fails at once, with a sentence that says what to do
     ├── ObjectNotFound, ObjectForbidden, ObjectChanged, ObjectTooLarge
@@ -83,6 +84,13 @@ class OutOfMemory(TransientError):
 
     code = "out_of_memory"
     title = "Out of memory"
+
+
+class EngineLost(TransientError):
+    """The process that holds the model died while it scored this call, more often than is allowed."""
+
+    code = "engine_lost"
+    title = "The engine's process died"
 
 
 class WorkerLost(TransientError):

@@ -1,0 +1,188 @@
+"""What an engine's host and its clients say to each other: frames of raw bytes over a Unix socket.
+
+    frame    mark (4 bytes), kind, payload's length   then the payload
+    HELLO    JSON, a `Hello`                          from the host, once, when its engine is warm
+    WINDOWS  number, count, samples of each, float32  a request
+    SCORES   number, rows, columns, float32           the answer
+    FAILURE  number, JSON, a `Failed`                 or this one
+
+Numbers are in the machine's own byte order: both ends run on it. Nothing is unpickled, and a frame is measured
+before it is believed.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from warmline.emotion.engine import EngineInfo, Samples, Scores
+from warmline.jobs.records import Record
+
+REQUESTS_IN_FLIGHT = 2  # of one client: one that is scored, and the next
+MAX_WINDOWS = 4096  # in a request
+MAX_PAYLOAD_BYTES = 2**30  # 74 hours of one window, or a peer that is not ours
+
+_MARK = b"WLe1"
+_HEAD = struct.Struct("=4sIQ")
+_REQUEST = struct.Struct("=QI")
+_ANSWER = struct.Struct("=QII")
+_NUMBER = struct.Struct("=Q")
+
+
+class _Kind(enum.IntEnum):
+    HELLO = 1
+    WINDOWS = 2
+    SCORES = 3
+    FAILURE = 4
+
+
+class BadFrame(ValueError):
+    """The peer does not speak this protocol."""
+
+
+class Hello(Record):
+    """A host's engine; see `Engine`."""
+
+    info: EngineInfo
+    min_samples: int
+    windows_at_once: int
+
+
+class Failed(Record):
+    """Why there are no scores."""
+
+    code: str  # a WarmlineError's, or INVALID_WINDOWS
+    message: str
+
+
+INVALID_WINDOWS = "invalid_windows"  # a ValueError of the engine
+
+
+@dataclass(frozen=True)
+class Request:
+    """Windows to be scored, one call's."""
+
+    number: int
+    windows: list[Samples]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a request."""
+
+    number: int
+    outcome: Scores | Failed
+
+
+def listen(path: Path) -> socket.socket:
+    """A socket at this path, whose directory decides who may connect. Raises OSError."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    _at(path, listener.bind)
+    listener.listen(128)
+    return listener
+
+
+def connect(path: Path) -> socket.socket:
+    """A connection to whoever listens there. Raises OSError."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _at(path, connection.connect)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _at(path: Path, call: Any) -> None:
+    # A socket's address has room for 107 bytes, and directories may be deep.
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        call(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)
+
+
+def send_hello(connection: socket.socket, hello: Hello) -> None:
+    """The host's first word. This and all that follow raise OSError when the peer has gone."""
+    _send(connection, _Kind.HELLO, hello.model_dump_json().encode())
+
+
+def send_request(connection: socket.socket, number: int, windows: Sequence[Samples]) -> None:
+    """Asks for the windows' scores. Returns when the bytes are in the socket."""
+    sizes = np.array([window.size for window in windows], dtype=np.uint32)
+    head = _REQUEST.pack(number, len(windows)) + sizes.tobytes()
+    _send(connection, _Kind.WINDOWS, head, *(memoryview(window.data).cast("B") for window in windows))
+
+
+def send_answer(connection: socket.socket, number: int, outcome: Scores | Failed) -> None:
+    """Answers the request of this number."""
+    if isinstance(outcome, Failed):
+        _send(connection, _Kind.FAILURE, _NUMBER.pack(number) + outcome.model_dump_json().encode())
+    else:
+        _send(connection, _Kind.SCORES, _ANSWER.pack(number, *outcome.shape) + outcome.tobytes())
+
+
+def receive_hello(connection: socket.socket) -> Hello:
+    """Waits until the host is warm. This and all that follow raise EOFError, OSError, and BadFrame."""
+    _, payload = _receive(connection, _Kind.HELLO)
+    return Hello.model_validate_json(bytes(payload))
+
+
+def receive_request(connection: socket.socket) -> Request:
+    """The next request; its windows share one buffer."""
+    _, payload = _receive(connection, _Kind.WINDOWS)
+    if len(payload) < _REQUEST.size:
+        raise BadFrame("a request is cut short")
+    number, count = _REQUEST.unpack_from(payload)
+    start = _REQUEST.size + 4 * count
+    if not 0 < count <= MAX_WINDOWS or len(payload) < start:
+        raise BadFrame(f"a request of {count} windows in {len(payload)} bytes")
+    sizes = np.frombuffer(payload, np.uint32, count, _REQUEST.size)
+    if start + 4 * int(sizes.sum(dtype=np.uint64)) != len(payload):
+        raise BadFrame("a request of another length than it says")
+    samples = np.frombuffer(payload, np.float32, offset=start)
+    return Request(number, np.split(samples, np.cumsum(sizes[:-1], dtype=np.int64)))
+
+
+def receive_answer(connection: socket.socket) -> Answer:
+    """The next answer."""
+    kind, payload = _receive(connection, _Kind.SCORES, _Kind.FAILURE)
+    if kind is _Kind.FAILURE:
+        return Answer(_NUMBER.unpack_from(payload)[0], Failed.model_validate_json(bytes(payload[_NUMBER.size :])))
+    number, rows, columns = _ANSWER.unpack_from(payload)
+    if _ANSWER.size + 4 * rows * columns != len(payload):
+        raise BadFrame("an answer of another length than it says")
+    return Answer(number, np.frombuffer(payload, np.float32, offset=_ANSWER.size).reshape(rows, columns))
+
+
+def _send(connection: socket.socket, kind: _Kind, *parts: bytes | memoryview) -> None:
+    head = _HEAD.pack(_MARK, kind, sum(map(len, parts)))
+    connection.sendall(head + parts[0])
+    for part in parts[1:]:
+        connection.sendall(part)
+
+
+def _receive(connection: socket.socket, *kinds: _Kind) -> tuple[_Kind, bytearray]:
+    mark, kind, size = _HEAD.unpack(_read(connection, _HEAD.size))
+    if mark != _MARK or kind not in kinds or size > MAX_PAYLOAD_BYTES:
+        raise BadFrame(f"a frame {mark!r} of kind {kind} with {size} bytes")
+    return _Kind(kind), _read(connection, size)
+
+
+def _read(connection: socket.socket, size: int) -> bytearray:
+    buffer = bytearray(size)
+    view = memoryview(buffer)
+    while view:
+        count = connection.recv_into(view)
+        if count == 0:
+            raise EOFError("the peer has gone")
+        view = view[count:]
+    return buffer
