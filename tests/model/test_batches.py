@@ -14,9 +14,11 @@ import torch
 from tests.model.conftest import LoadEngine
 from tests.model.random_checkpoints import windows
 from warmline.emotion import architecture as architecture_module
-from warmline.emotion.architecture import Architecture, ConvLayer, Emotion2Vec, alibi_slopes
+from warmline.emotion.architecture import Architecture, ConvLayer, Emotion2Vec
+from warmline.emotion.attention_bias import alibi_slopes
 from warmline.emotion.engine import Engine, score, warm
 from warmline.emotion.hub import MINI_DIRECTORY
+from warmline.emotion.packing import Packer
 from warmline.emotion.torch_engine import TorchEngine
 
 LENGTHS = (16_000, 400, 31_999, 720, 16_000, 5_003, 12_345)
@@ -32,7 +34,7 @@ def batching(tiny: Path, load: LoadEngine) -> TorchEngine:
     """An engine that runs at most 50,000 samples at once, as a GPU would run more."""
     engine = load(tiny)
     assert isinstance(engine, TorchEngine)
-    engine._batch_samples = 50_000
+    engine._packer = Packer(budget_samples=50_000, fixed_shapes=False)
     return engine
 
 
@@ -54,9 +56,10 @@ def test_a_cpu_runs_each_window_alone(engine: Engine) -> None:
 
 
 def test_loud_and_broken_neighbours_change_nothing(engine: Engine, batching: TorchEngine) -> None:
-    quiet, loud = windows((9_000, 16_000))
+    quiet, loud = windows((13_000, 16_000))
     broken = np.full(16_000, np.nan, dtype=np.float32)
-    scores = score(batching, [quiet, loud * 1000, broken])
+    (batch,) = batching.prepare([quiet, loud * 1000, broken])
+    scores = batching.finish(batching.infer([batch]))
     np.testing.assert_allclose(scores[:1], score(engine, [quiet]), rtol=0, atol=2e-5)
 
 
@@ -150,16 +153,17 @@ from config.settings import EmotionSettings
 from tests.model.random_checkpoints import windows
 from warmline.emotion.engine import score, warm
 from warmline.emotion.loading import load_engine
+from warmline.emotion.packing import Packer
 from warmline.jobs.errors import OutOfMemory
 
 settings = EmotionSettings(model=sys.argv[1], models_dir=Path(sys.argv[2]), precision="fp32", device="cpu")
 engine = load_engine(settings, threads=1)
-engine._batch_samples = 10**7
+engine._packer = Packer(budget_samples=10**7, fixed_shapes=False)
 warm(engine)
 short, long = windows([16_000] * 96), windows([60 * 16_000])
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 48 * 2**20, resource.RLIM_INFINITY))
-print(score(engine, short).shape, engine._batch_samples)
+print(score(engine, short).shape, engine._packer.budget_samples)
 try:
     score(engine, long)
 except OutOfMemory as error:

@@ -11,10 +11,12 @@ import torch
 
 from tests.model.conftest import LoadEngine
 from tests.model.random_checkpoints import change_config, random_state, windows, write_random_model
+from warmline.emotion.batches import make_batch
 from warmline.emotion.configuration import read_configuration
 from warmline.emotion.engine import Engine, Samples, Scores, score
 from warmline.emotion.labels import STANDARD_LABELS
 from warmline.emotion.layout import funasr_names
+from warmline.emotion.packing import Group
 
 # FunASR and what it imports warn of their own old ways.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -63,11 +65,12 @@ def test_tiny_scores_equal_at_every_length(
 def test_tiny_scores_equal_in_one_padded_batch(
     tiny: Path, load: LoadEngine, audio: list[Samples], expected: Scores
 ) -> None:
-    # Given an engine that runs all windows at once, as on a GPU
+    # Given all windows in one batch, and beside them two rows that are empty
     engine = load(tiny)
-    engine._batch_samples = 10**9  # type: ignore[attr-defined]
-    (batch,) = engine.prepare(audio)
-    assert len(batch.lengths) == len(LENGTHS)
+    order = tuple(sorted(range(len(LENGTHS)), key=lambda index: -LENGTHS[index]))
+    group = Group(indices=order, rows=len(LENGTHS) + 2, samples=max(LENGTHS) + 7_000, fixed=False)
+    batch = make_batch(group, audio, pinned=False)
+    batch.samples[0, LENGTHS[order[0]] :] = np.nan  # padding of any content
     # When windows of 400 and of 320,000 samples share a batch, then each is scored as if alone
     assert_same(engine.finish(engine.infer([batch])), expected)
 

@@ -13,12 +13,15 @@ C = embed_dim, H heads, D = C / H.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
+
+from warmline.emotion.attention_bias import CUDA_ROW_ELEMENTS, AttentionBias, alibi_slopes
+from warmline.emotion.framing import convolve_frames, normalise, silence_padding, zero_padding
 
 # The largest attention bias that is made at once, in elements (64 MiB in fp32). A 5 s window of the large
 # model needs 1.1 M; a longer window's attention is computed in blocks of queries, so that memory stays flat.
@@ -85,74 +88,36 @@ class Architecture:
         """Frames that a window of so many samples gives; 0 or less when it is too short."""
         return (samples - self.min_samples) // self.stride_samples + 1
 
+    def flop_per_window(self, samples: int) -> float:
+        """Floating-point operations that a window of so many samples takes: 0 for one that is too short.
 
-def alibi_slopes(heads: int) -> list[float]:
-    """How steeply each head's attention falls with distance: ALiBi's geometric series.
+        Two for each multiplication of the convolutions and of the matrix products, as in Kaplan et al.,
+        https://arxiv.org/abs/2001.08361, section 2.1, with the attention's two products of N x N x C counted too.
+        Norms, GELU and softmax are left out: together they are under a hundredth.
+        """
+        frames = self.frames(samples)
+        if frames <= 0:
+            return 0.0
+        multiplications, channels, length = 0.0, 1, samples
+        for layer in self.conv_layers:
+            length = (length - layer.kernel) // layer.stride + 1
+            multiplications += length * channels * layer.channels * layer.kernel
+            channels = layer.channels
+        width, positions = self.embed_dim, frames + self.extra_tokens
+        multiplications += frames * channels * width  # the frontend's projection
+        group = width // self.conv_pos_groups
+        multiplications += self.conv_pos_depth * frames * width * group * self.conv_pos_kernel
+        matrices = 4 * width * width + 2 * width * int(width * self.mlp_ratio)  # qkv, out; the MLP's two
+        block = positions * matrices + 2 * positions * positions * width
+        return 2.0 * (multiplications + (self.prenet_depth + self.depth) * block)
 
-    For a power of two that is 2^(-8/heads), its square, its cube, and so on. For other counts the series of
-    the next lower power of two comes first, then every other member of the next higher one's.
-    """
-    exponent = math.log2(heads)
-    if exponent.is_integer():
-        ratio = 2.0 ** -(8 / heads)
-        return [ratio ** (head + 1) for head in range(heads)]
-    lower = 2 ** math.floor(exponent)
-    return alibi_slopes(lower) + alibi_slopes(2 * lower)[0::2][: heads - lower]
+    def activation_bytes_per_sample(self, element_bytes: int) -> float:
+        """Memory that a window takes while it is computed, in bytes a sample.
 
-
-def zero_padding(x: Tensor, real: Tensor | None) -> Tensor:
-    """x (B, T, C) with its padded frames set to zero; `real` (B, T) is true for real frames, None for all."""
-    return x if real is None else x * real.unsqueeze(-1).to(x.dtype)
-
-
-class AttentionBias:
-    """What is added to the attention's logits: ALiBi's distance penalty, and -inf for padded frames.
-
-    Made for one forward pass and forgotten with it. Where all of it fits into one block it is made once and
-    shared by all layers; else each layer makes it anew, block by block.
-    """
-
-    def __init__(
-        self,
-        slopes: Tensor | None,
-        real: Tensor | None,
-        *,
-        positions: int,
-        extra_tokens: int,
-        block_elements: int,
-        dtype: torch.dtype,
-    ) -> None:
-        self.slopes = slopes  # (H,)
-        self.real = real  # (B, N) or None
-        self.positions = positions
-        self.extra_tokens = extra_tokens
-        self.dtype = dtype  # of the attention, which torch wants its mask in
-        heads = 1 if slopes is None else slopes.size(0)
-        rows = 1 if real is None else real.size(0)
-        self.block_queries = min(positions, max(1, block_elements // (heads * rows * positions)))
-        self._whole = self._make(0, positions) if self.block_queries == positions else None
-
-    def blocks(self) -> Iterator[tuple[slice, Tensor | None]]:
-        """Queries and their bias: (B or 1, H or 1, queries, N), or None where nothing is to be added."""
-        for start in range(0, self.positions, self.block_queries):
-            stop = min(start + self.block_queries, self.positions)
-            yield slice(start, stop), self._make(start, stop) if self._whole is None else self._whole
-
-    def _make(self, start: int, stop: int) -> Tensor | None:
-        bias: Tensor | None = None
-        if self.slopes is not None:
-            # Extra tokens have no place in time: no distance to anything, in either direction.
-            index = torch.arange(self.positions, device=self.slopes.device, dtype=torch.float32)  # (N,)
-            query = index[start:stop, None]  # (Q, 1)
-            timed = (index >= self.extra_tokens) & (query >= self.extra_tokens)  # (Q, N)
-            distance = (query - index).abs() * timed  # (Q, N)
-            bias = (-self.slopes[:, None, None] * distance).unsqueeze(0)  # (1, H, Q, N)
-        if self.real is not None:
-            hidden = ~self.real[:, None, None, :]  # (B, 1, 1, N)
-            if bias is None:
-                bias = torch.zeros(1, 1, stop - start, self.positions, device=hidden.device)
-            bias = bias.masked_fill(hidden, -math.inf)  # (B, H or 1, Q, N)
-        return None if bias is None else bias.to(self.dtype)
+        That of the first layer, which is the largest: its output, the norm's and GELU's are there at once.
+        """
+        first = self.conv_layers[0]
+        return 3 * element_bytes * first.channels / first.stride
 
 
 class Frontend(nn.Module):
@@ -184,6 +149,18 @@ class Frontend(nn.Module):
         return self.projection(self.norm(x))  # type: ignore[no-any-return]  # (B, T, C)
 
     def _convolve(self, samples: Tensor) -> Tensor:
+        # A tracer's compiler lays a convolution out as it likes, and training has no use for views of rows. On
+        # a CPU, bf16's sum of two products would be rounded once more than FunASR's.
+        rounded = samples.dtype != torch.float32 and not samples.is_cuda
+        if rounded or torch.is_grad_enabled() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            return self._convolve_by_channels(samples)
+        x = samples.unsqueeze(2)  # (B, S, 1)
+        for conv, norm, layer in zip(self.convs, self.norms, self.architecture.conv_layers, strict=True):
+            weight: Tensor = conv.weight  # type: ignore[assignment]
+            x = F.gelu(norm(convolve_frames(x, weight, layer.stride)))  # (B, T', channels)
+        return x
+
+    def _convolve_by_channels(self, samples: Tensor) -> Tensor:
         x = samples.unsqueeze(1)  # (B, 1, S)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = conv(x)  # (B, channels, T')
@@ -287,20 +264,33 @@ class Emotion2Vec(nn.Module):
         """Logits (B, labels) of windows, each as if it were alone.
 
         samples: (B, S) float32, mono, 16 kHz; row b's first lengths[b] samples are the window, the rest is
-        padding of any content. lengths are on the host, so that no device has to be waited for; none is
-        below `architecture.min_samples`.
+        padding of any content. None of the lengths is below `architecture.min_samples`.
         """
-        x, real = self.encode(samples, lengths)  # (B, T, C)
+        return self.logits(*_cut(samples, lengths))
+
+    def logits(self, samples: Tensor, own: Tensor | None) -> Tensor:
+        """As `forward`, with the lengths (B,) on the samples' device, None where all rows are full.
+
+        Nothing here waits for the device or brings anything to it, so that a CUDA graph can hold all of it.
+        """
+        x, real = self._frames(samples, own)  # (B, T, C)
         x = zero_padding(x.float(), real)
-        frames = [self.architecture.frames(length) for length in lengths]
-        mean = x.sum(dim=1) / torch.tensor(frames, device=x.device).unsqueeze(1)  # (B, C)
+        counts = x.size(1) if real is None else real.sum(dim=1, keepdim=True)  # (B, 1)
+        mean = x.sum(dim=1) / counts  # (B, C)
         # The head is tiny and decides: in fp32 whatever the blocks ran in.
         return F.linear(mean, self.head.weight.float(), self.head.bias.float())  # (B, labels)
 
     def encode(self, samples: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """Frames (B, T, C) after the last block, and which are real (B, T); None says all are."""
-        samples, real = self._normalise(samples, lengths)
+        return self._frames(*_cut(samples, lengths))
+
+    def _frames(self, samples: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if self.architecture.normalize:
+            samples = normalise(samples, own, eps=DEFAULT_EPS)
+        else:
+            samples = silence_padding(samples, own)
         x = self.frontend(samples.to(self.frontend.projection.weight.dtype))  # (B, T, C)
+        real = None if own is None else self._real_frames(own, x.size(1))
         x = x + self.positions(x, real)
         extra = self.architecture.extra_tokens
         if self.extra_tokens is not None:
@@ -313,6 +303,7 @@ class Emotion2Vec(nn.Module):
             extra_tokens=extra,
             block_elements=self.attention_block_elements,
             dtype=x.dtype,
+            row_elements=CUDA_ROW_ELEMENTS if x.is_cuda else 1,
         )
         for block in self.blocks:
             if self.training and torch.rand(()) < self.architecture.layerdrop:
@@ -320,27 +311,23 @@ class Emotion2Vec(nn.Module):
             x = block(x, bias)  # (B, N, C)
         return x[:, extra:], real
 
-    def _normalise(self, samples: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """Each row to zero mean and unit variance over its own samples; which frames are real (B, T)."""
-        longest = max(lengths)
-        samples = samples[:, :longest]  # (B, S)
-        if min(lengths) == longest:
-            normal = F.layer_norm(samples, samples.shape[1:]) if self.architecture.normalize else samples
-            return normal, None
-        rows = []
-        for row, length in zip(samples, lengths, strict=True):
-            own = row[:length]  # (length,)
-            own = F.layer_norm(own, own.shape) if self.architecture.normalize else own
-            rows.append(F.pad(own, (0, longest - length)))
-        frames = torch.tensor([self.architecture.frames(length) for length in lengths], device=samples.device)
-        index = torch.arange(self.architecture.frames(longest), device=samples.device)
-        return torch.stack(rows), index < frames.unsqueeze(1)
+    def _real_frames(self, own: Tensor, frames: int) -> Tensor:
+        counts = (own - self.architecture.min_samples) // self.architecture.stride_samples + 1  # (B,)
+        return torch.arange(frames, device=own.device) < counts.unsqueeze(1)  # (B, T)
 
     def _slopes(self) -> Tensor | None:
         """ALiBi's slope for each head (H,), with its learned scale; heads without a bias have slope 0."""
         if self.alibi_scale is None:
             return None
         heads = self.architecture.alibi_heads
-        slopes = torch.tensor(alibi_slopes(heads), device=self.alibi_scale.device)  # (alibi heads,)
-        slopes = slopes * self.alibi_scale.float().clamp_min(0).flatten()
-        return F.pad(slopes, (0, self.architecture.num_heads - heads))  # (H,)
+        scale = self.alibi_scale.float().clamp_min(0).flatten()  # (alibi heads or 1,)
+        # Filled on the device: a tensor made of a list would be brought there, which a CUDA graph cannot hold.
+        slopes = torch.cat([scale.new_full((1,), slope) for slope in alibi_slopes(heads)])  # (alibi heads,)
+        return F.pad(slopes * scale, (0, self.architecture.num_heads - heads))  # (H,)
+
+
+def _cut(samples: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    """The samples up to the longest window's end, and the lengths as `logits` takes them."""
+    longest = max(lengths)
+    all_full = min(lengths) == longest
+    return samples[:, :longest], None if all_full else torch.tensor(lengths, device=samples.device)

@@ -84,19 +84,20 @@ def load_engine(settings: EmotionSettings, *, threads: int, child_index: int = 0
 
 
 def _torch(model: Model, placement: Placement) -> Engine:
-    from warmline.emotion.torch_engine import GPU_BATCH_SAMPLES, TorchEngine, build_model
+    from warmline.emotion.torch_engine import TorchEngine, build_model, gpu_batch_samples, prepare_cuda
 
-    on_cuda = placement.device != "cpu"
-    if on_cuda:
-        # cuDNN's convolutions round fp32 to 10 bits unless told otherwise: not FunASR's scores to 1e-4.
-        torch.backends.cudnn.allow_tf32 = False
     weights = model.convert(placement.precision)
     network = build_model(model.configuration.architecture, weights, placement.device)
+    batch_samples = 0
+    if placement.device != "cpu":
+        free_bytes = prepare_cuda(network, placement.device)
+        element_bytes = 4 if placement.precision == "fp32" else 2
+        batch_samples = gpu_batch_samples(network.architecture, element_bytes=element_bytes, free_bytes=free_bytes)
     return TorchEngine(
         network,
         model.labels,
         describe_engine(model, placement, weights.model_hash),
-        batch_samples=GPU_BATCH_SAMPLES if on_cuda else 0,
+        batch_samples=batch_samples,
     )
 
 

@@ -1,51 +1,36 @@
-"""The engine: `Emotion2Vec` on the CPU or on CUDA, in fp32 or bf16."""
+"""The engine: `Emotion2Vec` on the CPU or on CUDA, in fp32, bf16 or fp16."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import structlog
 import torch
-from torch import Tensor
 
 from warmline.emotion.architecture import Architecture, Emotion2Vec
+from warmline.emotion.batches import Batch, make_batch
 from warmline.emotion.converted import Weights
 from warmline.emotion.engine import EngineInfo, Samples, Scores
 from warmline.emotion.labels import Labels
+from warmline.emotion.packing import Packer
+from warmline.emotion.runners import CudaRunner, HostRunner, Logits, Runner
 from warmline.jobs.errors import ModelUnusable, OutOfMemory
 
-# Samples, padding included, that a GPU gets at once: 32 windows of 5 s. A window takes some 2 kB a sample in
-# the first convolution, so this is about 5 GB in fp32.
-GPU_BATCH_SAMPLES = 32 * 5 * 16_000
+# Windows of 5 s that a GPU gets at once, where its memory allows: 16,576 rows for each matrix product of the large
+# model fill every GPU there is, and more would only make a live call wait longer.
+GPU_WINDOWS = 64
+WINDOW_SAMPLES = 5 * 16_000
+# Of the memory that is free once the weights are there: a graph keeps what its batch takes, beside what a batch
+# of another shape takes, and somebody else may need some too.
+GPU_MEMORY_SHARE = 0.25
+# The attention's bias of a padded batch is made at once, for all layers: 137 MB in bf16 for the largest batch.
+CUDA_ATTENTION_BLOCK_ELEMENTS = 2**27
+# Windows are offered in so many batches, so that those of one length find each other.
+OFFERED_BATCHES = 4
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Windows that run together."""
-
-    indices: tuple[int, ...]  # their places among the windows that were given
-    samples: Tensor  # (windows, longest), padded with zeros, on the host
-    lengths: tuple[int, ...]  # samples of each
-
-    def halves(self) -> tuple[Batch, Batch]:
-        """The first and the second half of the windows."""
-        middle = len(self.indices) // 2
-        return (
-            Batch(self.indices[:middle], self.samples[:middle], self.lengths[:middle]),
-            Batch(self.indices[middle:], self.samples[middle:], self.lengths[middle:]),
-        )
-
-
-@dataclass(frozen=True)
-class Logits:
-    """What the model made of a batch."""
-
-    indices: tuple[int, ...]
-    values: Tensor  # (windows, tokens), on the device
 
 
 def build_model(architecture: Architecture, weights: Weights, device: str) -> Emotion2Vec:
@@ -61,46 +46,56 @@ def build_model(architecture: Architecture, weights: Weights, device: str) -> Em
     return model.to(device).eval().requires_grad_(requires_grad=False)
 
 
+def prepare_cuda(model: Emotion2Vec, device: str) -> int:
+    """Sets this process's CUDA for the model on its device; returns the memory that is free there, in bytes."""
+    # cuDNN's convolutions round fp32 to 10 bits unless told otherwise: not FunASR's scores to 1e-4.
+    torch.backends.cudnn.allow_tf32 = False
+    # The shapes are few, so that trying cuDNN's algorithms once for each pays.
+    torch.backends.cudnn.benchmark = True
+    # Sums of 16-bit products stay in fp32 to their end: fp16's would overflow first.
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    model.attention_block_elements = CUDA_ATTENTION_BLOCK_ELEMENTS
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return int(free_bytes)
+
+
+def gpu_batch_samples(architecture: Architecture, *, element_bytes: int, free_bytes: int) -> int:
+    """Samples, padding included, that fit a GPU at once: a power of two of 5 s windows, GPU_WINDOWS at most."""
+    window_bytes = architecture.activation_bytes_per_sample(element_bytes) * WINDOW_SAMPLES
+    windows = int(min(GPU_WINDOWS, max(1, free_bytes * GPU_MEMORY_SHARE // window_bytes)))
+    return (1 << (windows.bit_length() - 1)) * WINDOW_SAMPLES
+
+
 class TorchEngine:
     """Scores windows with a model in this process; see `Engine`.
 
     `batch_samples` is the most samples that run at once, padding included; 0 runs each window alone. A CPU
-    is fastest that way, because one window's activations stay in its caches.
+    is fastest that way, because one window's activations stay in its caches. `graphs` is for CUDA: see `runners`.
     """
 
-    def __init__(self, model: Emotion2Vec, labels: Labels, info: EngineInfo, *, batch_samples: int) -> None:
+    def __init__(
+        self, model: Emotion2Vec, labels: Labels, info: EngineInfo, *, batch_samples: int, graphs: bool = True
+    ) -> None:
         self.info = info
         self.min_samples = model.architecture.min_samples
         self._model = model
         self._rows = torch.tensor(labels.rows)
-        self._device = torch.device(info.device)
-        self._batch_samples = batch_samples
-        self.windows_at_once = max(1, batch_samples // (5 * 16_000))
+        self._on_cuda = info.device != "cpu"
+        self._packer = Packer(budget_samples=batch_samples, fixed_shapes=self._on_cuda)
+        self._runner: Runner = HostRunner(model)
+        self.windows_at_once = 1
+        if self._on_cuda:
+            self._runner = CudaRunner(model, torch.device(info.device), graphs=graphs)
+            self.windows_at_once = max(1, OFFERED_BATCHES * batch_samples // WINDOW_SAMPLES)
 
     def prepare(self, windows: Sequence[Samples]) -> list[Batch]:
         """Batches of windows of similar length. Raises ValueError for a window that is too short."""
         for window in windows:
             if window.ndim != 1 or window.size < self.min_samples:
                 raise ValueError(f"a window is one row of at least {self.min_samples} samples, not {window.shape}")
-        return [self._batch(indices, windows) for indices in self._groups([window.size for window in windows])]
-
-    def _groups(self, lengths: Sequence[int]) -> Iterator[tuple[int, ...]]:
-        """Which windows run together: the longest first, so that a lack of memory shows at once."""
-        group: tuple[int, ...] = ()
-        for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-            if group and (len(group) + 1) * lengths[group[0]] > self._batch_samples:
-                yield group
-                group = ()
-            group = (*group, index)
-        if group:
-            yield group
-
-    def _batch(self, indices: tuple[int, ...], windows: Sequence[Samples]) -> Batch:
-        lengths = tuple(windows[index].size for index in indices)
-        samples = torch.zeros(len(indices), max(lengths), pin_memory=self._device.type == "cuda")
-        for row, index in enumerate(indices):
-            samples[row, : lengths[row]] = torch.from_numpy(np.array(windows[index], dtype=np.float32))
-        return Batch(indices, samples, lengths)
+        groups = self._packer.pack([window.size for window in windows])
+        return [make_batch(group, windows, pinned=self._on_cuda) for group in groups]
 
     @torch.inference_mode()
     def infer(self, prepared: Sequence[Batch]) -> list[Logits]:
@@ -112,35 +107,52 @@ class TorchEngine:
 
     def _run(self, batch: Batch) -> list[Logits]:
         try:
-            samples = batch.samples.to(self._device, non_blocking=True)
-            return [Logits(batch.indices, self._model(samples, batch.lengths))]
+            return [self._runner.run(batch)]
         except (MemoryError, RuntimeError) as error:
             if not _is_lack_of_memory(error):
                 raise
         # Outside of the handler: its traceback would keep the failed attempt's tensors alive.
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._runner.release_memory()
         if len(batch.indices) == 1:
-            raise OutOfMemory(
-                f"A window of {batch.lengths[0] / 16_000:.0f} s does not fit into {self.info.device}'s memory."
-                " Use fewer children, or lower WARMLINE_AUDIO_UTTERANCE_MAX_SECONDS."
-            )
+            return [self._run_last(batch)]
         first, second = batch.halves()
-        self._batch_samples = first.samples.numel()  # the next batches are made small enough at once
-        log.warning("batch_halved", windows=len(batch.indices), batch_samples=self._batch_samples)
+        # The next batches are made small enough at once.
+        smaller = min(self._packer.budget_samples, first.samples.numel())
+        self._packer = replace(self._packer, budget_samples=smaller)
+        log.warning("batch_halved", windows=len(batch.indices), batch_samples=smaller)
         return self._run(first) + self._run(second)
+
+    def _run_last(self, batch: Batch) -> Logits:
+        """A lone window that found no room, once more without what was released, and without empty rows."""
+        try:
+            return self._runner.run(batch.without_empty_rows())
+        except (MemoryError, RuntimeError) as error:
+            if not _is_lack_of_memory(error):
+                raise
+        self._runner.release_memory()
+        raise OutOfMemory(
+            f"A window of {int(batch.lengths[0]) / 16_000:.0f} s does not fit into {self.info.device}'s memory."
+            " Use fewer children, or lower WARMLINE_AUDIO_UTTERANCE_MAX_SECONDS."
+        )
 
     def finish(self, output: Sequence[Logits]) -> Scores:
         """Probabilities of the labels in use: the softmax leaves out the others, as FunASR does."""
         scores = np.empty((sum(len(part.indices) for part in output), self._rows.numel()), dtype=np.float32)
         for part in output:
-            used = part.values.cpu()[:, self._rows]  # (windows, labels); the same as -inf for the others
+            used = part.wait()[:, self._rows]  # (windows, labels); the same as -inf for the others
             scores[list(part.indices)] = used.softmax(dim=-1).numpy()
         return scores
+
+
+# Lacks of memory that torch raises as a RuntimeError: the CPU's own, oneDNN's of layers that have run before, and
+# those of CUDA and its libraries.
+_LACK_OF_MEMORY = (
+    "can't allocate memory", "could not create a primitive", "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
 
 
 def _is_lack_of_memory(error: MemoryError | RuntimeError) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # On the CPU torch has only messages for it; the second is oneDNN's, of layers that have run before.
-    return any(words in str(error) for words in ("can't allocate memory", "could not create a primitive"))
+    return any(words in str(error) for words in _LACK_OF_MEMORY)
