@@ -171,6 +171,10 @@ def make(kind: str, spec: dict[str, Any]) -> Kind:
             from benchmarks.random_model import RandomModel
 
             made = RandomModel(**spec)
+        case "quantized":
+            from benchmarks.quantized import Quantized
+
+            made = Quantized(**spec)
         case "fitted":
             from benchmarks.fitted_head import FittedHead
 
@@ -199,7 +203,9 @@ def main() -> None:
         import traceback
 
         traceback.print_exc()
-        say({"error": f"{sys.argv[1]}: {type(error).__name__}: {error}"})
+        # Our own errors are sentences; of another its type says more than its words.
+        sentence = getattr(error, "message", "")
+        say({"error": sentence or f"{sys.argv[1]}: {type(error).__name__}: {error}"})
         sys.exit(1)
 
 
