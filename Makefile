@@ -43,7 +43,7 @@ serve: $(INSTALLED)
 	@$(BIN)/warmline up
 
 # BENCH are its options, e.g. make bench BENCH="--rows 1,5 --clips ../recordings"
-bench: $(INSTALLED)
+bench: $(INSTALLED_DEV)
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 test: $(INSTALLED_DEV)

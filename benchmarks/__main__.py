@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -136,6 +137,7 @@ class Run:
     results: dict[str, Result] = field(default_factory=dict)
     floor: Floor | None = None
     title: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)  # that rows took; one that came with another: 0
 
     def measure(self) -> None:
         """All rows, each written down as soon as it is known."""
@@ -151,8 +153,11 @@ class Run:
             bench = self._bench(tell)
             self.floor = _measure_floor(bench)
             for group in groups():
+                started = time.perf_counter()
                 for result in results_of(bench, group):
                     self.results[result.key] = result
+                    self.seconds[result.key] = round(time.perf_counter() - started, 1)
+                    started = time.perf_counter()
                     bar.advance(task)
                     self._write()
             # The better of two moments: beside a busy neighbour the first may have been slow.
@@ -206,7 +211,12 @@ class Run:
         return file
 
     def _write(self) -> None:
-        about = {"title": self.title, "rounds": self.options.rounds, "quick": self.options.quick}
+        about = {
+            "title": self.title,
+            "rounds": self.options.rounds,
+            "quick": self.options.quick,
+            "seconds": self.seconds,
+        }
         write_json(self._file, self.rows, self.results, machine=self.machine, floor=self.floor, about=about)
 
 

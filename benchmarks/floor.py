@@ -12,34 +12,13 @@ from typing import Any
 
 import torch
 
-from warmline.emotion.architecture import Architecture
 from warmline.emotion.configuration import read_configuration
+from warmline.emotion.engine import SAMPLE_RATE
 from warmline.emotion.labels import read_labels
 
-WINDOW_SAMPLES = 80_000  # 5 s
+WINDOW_SECONDS = 5
+WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE
 MEASURED_SECONDS = 1.5
-
-
-def window_flop(architecture: Architecture, samples: int) -> float:
-    """Floating-point operations of one window: two for each multiplication of a convolution or matrix product.
-
-    Norms, GELU and softmax are left out: they are under a hundredth.
-    """
-    flop, channels, length = 0.0, 1, samples
-    for layer in architecture.conv_layers:
-        length = (length - layer.kernel) // layer.stride + 1
-        flop += 2.0 * length * channels * layer.channels * layer.kernel
-        channels = layer.channels
-    width, frames = architecture.embed_dim, length
-    flop += 2.0 * frames * channels * width  # projection
-    group = width // architecture.conv_pos_groups
-    flop += architecture.conv_pos_depth * 2.0 * frames * width * group * architecture.conv_pos_kernel
-    positions = frames + architecture.extra_tokens
-    matrices = (
-        2.0 * positions * width * width * (4 + 2 * architecture.mlp_ratio)
-    )  # qkv, out, and the two of the MLP
-    attention = 4.0 * positions * positions * width
-    return flop + (architecture.prenet_depth + architecture.depth) * (matrices + attention)
 
 
 def matrix_rate(dtype: torch.dtype, *, rows: int, inner: int, outer: int) -> float:
@@ -78,7 +57,7 @@ class Floor:
             "outer": int(width * self._architecture.mlp_ratio),
         }
         return {
-            "flop_per_audio_second": window_flop(self._architecture, WINDOW_SAMPLES) / (WINDOW_SAMPLES / 16_000),
+            "flop_per_audio_second": self._architecture.flop_per_window(WINDOW_SAMPLES) / WINDOW_SECONDS,
             "fp32_flop_per_second": matrix_rate(torch.float32, **shape),
             "bf16_flop_per_second": matrix_rate(torch.bfloat16, **shape),
         }

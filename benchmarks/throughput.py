@@ -30,7 +30,7 @@ CALL_SECONDS = 60.0
 def require(package: str) -> None:
     """Raises NotMeasured where a peer is not installed."""
     if importlib.util.find_spec(package) is None:
-        raise NotMeasured(f"{package} is not installed; install warmline[worker]")
+        raise NotMeasured(f"{package} is not installed: `pip install {package}`, or Warmline with its extras")
 
 
 def measure_throughput(bench: Bench) -> Iterator[Result]:
@@ -104,7 +104,7 @@ def _short_clips(bench: Bench, pool: Samples) -> Result:
         lone(funasr(bench, theirs, "short"), 2 * CLIP_SECONDS) as peer,
         our_engines(bench, windows, "short") as ours,
     ):
-        rounds = alternate(bench, "row 1", {"FunASR": peer, "Warmline": ours}, 2 * bench.rounds)
+        rounds = alternate(bench, "row 1", {"FunASR": peer, "Warmline": ours}, bench.rounds + 1)
     return Result(key="1", rounds=_pairs(rounds), subject=describe_plan(plan))
 
 
