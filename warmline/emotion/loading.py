@@ -13,9 +13,10 @@ import torch
 from config.settings import EmotionSettings
 from warmline.emotion.checkpoint import WEIGHTS_FILE, read_checkpoint
 from warmline.emotion.configuration import Configuration, read_configuration
-from warmline.emotion.converted import Weights, load_weights, remembered_hash
+from warmline.emotion.converted import Weights, converted_folder, load_weights, model_hash_of
 from warmline.emotion.device import EngineName, Precision
 from warmline.emotion.engine import Engine, EngineInfo
+from warmline.emotion.fidelity import refuse_inaccurate
 from warmline.emotion.hub import FoundModel, find_model
 from warmline.emotion.labels import STANDARD_LABELS, Labels, read_labels
 from warmline.emotion.placement import Placement, choose_placement
@@ -41,7 +42,11 @@ class Model:
 
     def hash(self) -> str:
         """sha256 of model.pt's bytes, hex."""
-        return remembered_hash(self.found.directory / WEIGHTS_FILE, self.models_dir / "converted" / "hashes")
+        return model_hash_of(self.found.directory, self.models_dir)
+
+    def converted_folder(self) -> Path:
+        """Where all that is made of its weights is kept: conversions, and what was measured of their fidelity."""
+        return converted_folder(self.found.directory, self.configuration, self.models_dir)
 
 
 def open_model(name: str, models_dir: Path) -> Model:
@@ -67,6 +72,13 @@ def load_engine(settings: EmotionSettings, *, threads: int, child_index: int = 0
     started = time.perf_counter()
     model = open_model(settings.model, settings.models_dir)
     placement = choose_placement(settings, threads=threads, child_index=child_index)
+    refuse_inaccurate(
+        model.converted_folder(),
+        directory=model.found.directory,
+        engine=placement.engine,
+        precision=placement.precision,
+        allowed=settings.allow_inaccurate,
+    )
     # State of the whole process, and of one child its share: torch's default is all cores, in every child.
     torch.set_num_threads(threads)
     engine = _BUILDERS[placement.engine](model, placement)

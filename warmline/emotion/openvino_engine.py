@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from warmline.emotion.architecture import DEFAULT_EPS
 from warmline.emotion.converted import Weights
 from warmline.emotion.engine import SAMPLE_RATE, Engine, EngineInfo, Samples, Scores, score
+from warmline.emotion.fidelity import quantize_command
 from warmline.emotion.loading import describe_engine
-from warmline.emotion.openvino_model import find_int8, find_traced, quantize_command
+from warmline.emotion.openvino_model import find_int8, find_traced
 from warmline.emotion.openvino_runtime import compile_model, last_line
 from warmline.emotion.placement import Placement
 from warmline.emotion.torch_engine import TorchEngine, build_model
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
 LONGEST_SAMPLES = 30 * SAMPLE_RATE
 
 log = structlog.get_logger()
+
+
+def normalised(window: Samples) -> Samples:
+    """A window at zero mean and unit variance, as `Emotion2Vec` makes it of samples."""
+    with np.errstate(all="ignore"):  # samples that are no numbers make scores that are none
+        centred = window - window.mean()
+        normal: Samples = centred / np.sqrt(np.square(centred).mean() + np.float32(DEFAULT_EPS))
+    return normal
 
 
 class OpenvinoEngine:
@@ -66,16 +75,9 @@ class OpenvinoEngine:
         for window in windows:
             if window.ndim != 1 or window.size < self.min_samples:
                 raise ValueError(f"a window is one row of at least {self.min_samples} samples, not {window.shape}")
-        return [window if window.size > LONGEST_SAMPLES else self._normalised(window) for window in windows]
-
-    def _normalised(self, window: Samples) -> Samples:
-        window = np.asarray(window, dtype=np.float32)
         if not self._normalize:
-            return window
-        with np.errstate(all="ignore"):  # samples that are no numbers make scores that are none
-            centred = window - window.mean()
-            normal: Samples = centred / np.sqrt(np.square(centred).mean() + np.float32(DEFAULT_EPS))
-        return normal
+            return list(windows)
+        return [window if window.size > LONGEST_SAMPLES else normalised(window) for window in windows]
 
     def infer(self, prepared: Sequence[Samples]) -> list[Scores]:
         """Each window's scores (1, labels). Raises OutOfMemory where a window has no room."""
@@ -86,7 +88,9 @@ class OpenvinoEngine:
 
     def _score(self, normal: Samples) -> Scores:
         try:
-            (mean,) = self._request.infer([np.ascontiguousarray(normal[None])]).values()  # (1, C)
+            (mean,) = self._request.infer(
+                [np.ascontiguousarray(normal[None], dtype=np.float32)]
+            ).values()  # (1, C)
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and "alloc" not in str(error):
                 raise

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from warmline.emotion.architecture import DEFAULT_EPS, Architecture, Attention, Emotion2Vec
 from warmline.emotion.converted import Weights, folder_written_whole, locked, remove_abandoned
+from warmline.emotion.fidelity import quantize_command
 from warmline.emotion.openvino_runtime import import_openvino, last_line, printed_to_log
 from warmline.emotion.torch_engine import build_model
 from warmline.jobs.errors import ModelUnusable
@@ -159,8 +160,3 @@ def find_int8(converted: Path | None, directory: Path) -> Path:
             f"There is no int8 of {directory.name} yet. Make it with {quantize_command(directory)}."
         )
     return file
-
-
-def quantize_command(directory: Path) -> str:
-    """What makes an int8 model of a model directory, for a sentence."""
-    return f"`warmline model quantize {directory} --clips DIR`, where DIR holds recordings like those to be scored"

@@ -58,15 +58,17 @@ def compile_model(model: Any, precision: Precision, threads: int, *, cache_dir: 
     Raises ModelUnusable where the CPU has no bf16, and RuntimeError where the file is broken.
     """
     openvino = import_openvino()
-    options = {
+    options: dict[str, object] = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
-        # Said in fp32 too: without it the plugin takes bf16 wherever the CPU has it.
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         # Each process would pin its threads to the same first cores, whoever else runs there.
         "ENABLE_CPU_PINNING": False,
     }
+    if precision != "int8":
+        # Said in fp32 too: without it the plugin takes bf16 wherever the CPU has it, as it may for what is not
+        # quantized in an int8 model.
+        options["INFERENCE_PRECISION_HINT"] = "bf16" if precision == "bf16" else "f32"
     if cache_dir is not None:
         # Not OPTIMIZE_SIZE, whose files are small: what it loads in 2026.4.1 scores differently.
         options |= {"CACHE_DIR": str(cache_dir), "CACHE_MODE": "OPTIMIZE_SPEED"}
