@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MINI_NOTE = "mini model: for trying things out"
-REHEARSAL_SECONDS = {"segment": 20, "utterance": 1}  # noise is not speech: only the second one is scored
+REHEARSAL_SECONDS = {"segment": 20, "utterance": 0.25}  # noise is not speech: only the second one is scored
 
 
 class WarmChild:
@@ -185,10 +185,10 @@ def _connect(desk: Desk) -> None:
             return
 
 
-def _write_noise(path: Path, seconds: int) -> None:
+def _write_noise(path: Path, seconds: float) -> None:
     with wave.open(str(path), "wb") as file:
         file.setparams((2, 2, 8000, 0, "NONE", "NONE"))
-        file.writeframes(random.Random(0).randbytes(4 * 8000 * seconds))  # noqa: S311  # noise is noise
+        file.writeframes(random.Random(0).randbytes(4 * round(8000 * seconds)))  # noqa: S311  # noise is noise
 
 
 def _describe(engine: Engine, load_seconds: float) -> ChildState:

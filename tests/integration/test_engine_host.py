@@ -35,11 +35,15 @@ def with_host(settings: Settings) -> Settings:
 
 def hosts_of(worker: WorkerProcess) -> list[Process]:
     """The processes that hold the model."""
-    return [
-        process
-        for process in Process(worker.process.pid).children()
-        if process.status() != psutil.STATUS_ZOMBIE and "workers.engine_host" in process.cmdline()
-    ]
+    return [process for process in Process(worker.process.pid).children() if is_host(process)]
+
+
+def is_host(process: Process) -> bool:
+    """Whether it holds the model, and lives."""
+    try:
+        return "workers.engine_host" in process.cmdline()  # a dead one has none
+    except psutil.Error:
+        return False
 
 
 def children_of(worker: WorkerProcess) -> set[int]:

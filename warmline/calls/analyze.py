@@ -101,7 +101,7 @@ def _score_windows(
         windows, at_once, ahead = call.whole_channels(min_samples=engine.min_samples), 1, 1
     else:
         windows, at_once = call.speech_windows(min_samples=engine.min_samples), engine.windows_at_once
-        ahead = max(WINDOWS_AHEAD, 2 * at_once)
+        ahead = max(WINDOWS_AHEAD, at_once)
     scored: list[list[ScoredWindow]] = [[] for _ in range(call.info.channels)]
     done = 0
     with Ahead(windows, limit=ahead) as found:

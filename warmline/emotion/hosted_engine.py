@@ -31,6 +31,9 @@ from warmline.emotion.host_wire import (
 )
 from warmline.jobs.errors import EngineLost, InternalError, WarmlineError
 
+# A call's share of a batch, at most. A GPU's host takes hundreds of windows at once, but of many calls; and what a
+# call has in flight is held in both processes.
+REQUEST_WINDOWS = 32
 REJOIN_SECONDS = 0.2  # between two attempts, where nobody listens
 
 log = structlog.get_logger()
@@ -64,7 +67,7 @@ class HostedEngine:
         self._joined.set()
         self.info = self._hello.info
         self.min_samples = self._hello.min_samples
-        self.windows_at_once = self._hello.windows_at_once
+        self.windows_at_once = min(self._hello.windows_at_once, REQUEST_WINDOWS)
         threading.Thread(target=self._keep, name="hosted-engine", daemon=True).start()
 
     @property

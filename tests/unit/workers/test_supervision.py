@@ -102,3 +102,50 @@ def test_a_child_that_was_warm_for_a_moment_was_warm(announcements: Announcement
         alive.clear()
     children.look(alive)
     assert children.failure is None
+
+
+def test_a_child_that_lost_its_host_is_not_warm_until_it_says_so_again(
+    announcements: Announcements, children: Children
+) -> None:
+    # Given a warm child
+    alive: list[int] = []
+    fork(children, alive, os.getpid())
+    announcements.tell_warm(child_state(os.getpid()))
+    children.look(alive)
+    # When the host of its model dies
+    announcements.tell_host_lost()
+    # Then it is not warm, but may have a job
+    assert children.look(alive)
+    assert children.warm == ()
+    assert children.may_have_job(os.getpid())
+    # When it has joined the next one, then it is
+    announcements.tell_warm(child_state(os.getpid()))
+    assert children.look(alive)
+    assert len(children.warm) == 1
+    assert children.failure is None
+
+
+def test_deaths_of_children_that_wait_for_a_host_do_not_count(
+    announcements: Announcements, children: Children
+) -> None:
+    # Given children that were warm, whose host dies, and then they themselves
+    alive: list[int] = []
+    for _ in range(2 * MAX_COLD_DEATHS):
+        fork(children, alive, os.getpid())
+        announcements.tell_warm(child_state(os.getpid()))
+        announcements.tell_host_lost()
+        children.look(alive)
+        alive.clear()
+    children.look(alive)
+    # Then there is no reason to give up
+    assert children.failure is None
+    assert not children.may_have_job(os.getpid())
+
+
+def test_what_a_host_says(announcements: Announcements, children: Children) -> None:
+    announcements.tell_host_warm()
+    children.look([])
+    assert children.warm_hosts == {os.getpid()}
+    announcements.tell_failed("no such model", who="engine host")
+    children.look([])
+    assert children.failure == f"engine host {os.getpid()} cannot get warm: no such model"
