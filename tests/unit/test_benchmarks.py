@@ -59,11 +59,11 @@ def test_a_goal_is_reached_or_missed_by_the_median_ratio(
 
 
 def test_a_ratio_is_the_median_over_rounds_and_not_of_the_medians() -> None:
-    # Given a machine that was twice as slow in the second round, for both
-    result = Result(key="1", rounds=((4.0, 8.0), (2.0, 4.0), (4.0, 9.0)))
-    # Then the slow round changes nothing
+    # Given rounds in which the machine was more and less busy
+    result = Result(key="1", rounds=((4.0, 8.0), (2.0, 10.0), (3.0, 3.0)))
+    # Then each round is judged by itself
     assert result.ratio == 2.0
-    assert result.ratios == (2.0, 2.0, 2.25)
+    assert result.ratios == (2.0, 5.0, 1.0)
 
 
 def test_rows_are_chosen_by_key_or_by_part() -> None:
