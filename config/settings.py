@@ -64,7 +64,9 @@ class EmotionSettings(Section):
     model: str = Field("mini", description="a name (mini, base, large), a hub id, or a FunASR model directory")
     models_dir: Path = Field(Path("~/.cache/warmline"), description="where pulled and converted models are kept")
     engine: Literal["auto", "torch", "openvino", "funasr"] = Field("auto", description="what runs the model")
-    precision: Literal["auto", "fp32", "bf16", "int8"] = Field("auto", description="arithmetic of the engine")
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
+        "auto", description="arithmetic of the engine"
+    )
     allow_inaccurate: bool = Field(
         False,
         description="true: use a precision though its measured fidelity misses the goal",
@@ -245,6 +247,15 @@ class Settings(BaseModel):
     SECTIONS: ClassVar[tuple[str, ...]] = (
         "general", "emotion", "audio", "redis", "s3", "jobs", "worker", "api", "flower", "stack", "log",
     )  # fmt: skip
+
+
+def visible_gpus() -> tuple[str, ...] | None:
+    """The entries of CUDA_VISIBLE_DEVICES, by which CUDA hides GPUs from a process; None where it is not set.
+
+    It is no setting of ours: CUDA reads it itself.
+    """
+    text = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if text is None else tuple(entry.strip() for entry in text.split(","))
 
 
 def section_classes() -> dict[str, type[Section]]:

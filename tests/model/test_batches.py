@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.model.conftest import LoadEngine
 from tests.model.random_checkpoints import windows
 from warmline.emotion import architecture as architecture_module
 from warmline.emotion.architecture import Architecture, ConvLayer, Emotion2Vec
-from warmline.emotion.attention_bias import alibi_slopes
+from warmline.emotion.attention_bias import AttentionBias, alibi_slopes
 from warmline.emotion.engine import Engine, score, warm
+from warmline.emotion.framing import convolve_frames
 from warmline.emotion.hub import MINI_DIRECTORY
 from warmline.emotion.packing import Packer
 from warmline.emotion.torch_engine import TorchEngine
@@ -115,14 +118,76 @@ def test_a_long_window_is_computed_in_blocks_and_equals_funasrs_one_piece(engine
         torch.testing.assert_close(frontend(samples), whole, rtol=1e-5, atol=1e-5)
 
 
-def test_bf16_agrees_with_fp32(load: LoadEngine) -> None:
+@pytest.mark.parametrize(("precision", "near"), [("bf16", 0.02), ("fp16", 0.004)])
+def test_half_precisions_agree_with_fp32(load: LoadEngine, precision: str, near: float) -> None:
     # Given a trained model: a random one magnifies every rounding
-    whole, half = load(MINI_DIRECTORY), load(MINI_DIRECTORY, precision="bf16")
-    assert half.info.precision == "bf16"
+    whole, half = load(MINI_DIRECTORY), load(MINI_DIRECTORY, precision=precision)
+    assert half.info.precision == precision
     audio = windows((16_000, 31_999, 5_003, 48_000))
     scores, expected = score(half, audio), score(whole, audio)
-    np.testing.assert_allclose(scores, expected, rtol=0, atol=0.02)
-    assert np.abs(scores - expected).max() > 0, "bf16 was not what ran"
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=near)
+    assert np.abs(scores - expected).max() > 0, f"{precision} was not what ran"
+
+
+def test_rows_of_the_attentions_bias_may_begin_at_multiples(engine: TorchEngine) -> None:
+    # Given the bias of a padded batch as CUDA's attention wants it, whose rows begin at multiples of 16 elements
+    slopes = torch.tensor([0.5, 0.25, 0.0])
+    real = torch.arange(37) < torch.tensor([[37], [21]])
+    kinds: tuple[tuple[torch.Tensor | None, torch.Tensor | None], ...] = (
+        (slopes, real),
+        (slopes, None),
+        (None, real),
+    )
+    for of, which in kinds:
+        for block in (10**6, 3 * 2 * 37 * 5):
+            aligned, plain = (
+                AttentionBias(
+                    of,
+                    which,
+                    positions=37,
+                    extra_tokens=5,
+                    block_elements=block,
+                    dtype=torch.float32,
+                    row_elements=row,
+                )
+                for row in (16, 1)
+            )
+            for (_, wide), (_, narrow) in zip(aligned.blocks(), plain.blocks(), strict=True):
+                # Then its numbers are the same, and its rows do
+                assert wide is not None
+                assert narrow is not None
+                torch.testing.assert_close(wide, narrow)
+                assert all(stride % 16 == 0 for stride in wide.stride()[:-1])
+                assert wide.stride(-1) == 1
+
+
+def test_frames_as_matrix_products_are_the_convolutions(engine: TorchEngine) -> None:
+    frontend = engine._model.frontend
+    with torch.inference_mode():
+        for rows, length in ((1, 400), (1, 7_919), (3, 16_001)):
+            samples = torch.from_numpy(np.stack(windows([length] * rows)))
+            torch.testing.assert_close(
+                frontend._convolve(samples), frontend._convolve_by_channels(samples), rtol=1e-4, atol=1e-4
+            )
+
+
+@pytest.mark.parametrize(("width", "stride"), [(3, 2), (2, 2), (8, 8), (7, 3), (1, 2), (10, 5)])
+def test_any_kernel_and_stride_is_a_sum_of_matrix_products(width: int, stride: int) -> None:
+    weight = torch.randn(6, 4, width)
+    for frames in range(width, width + 2 * stride + 1):
+        x = torch.randn(2, frames, 4)
+        expected = torch.nn.functional.conv1d(x.transpose(1, 2), weight, stride=stride).transpose(1, 2)
+        torch.testing.assert_close(convolve_frames(x, weight, stride), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_flop_of_a_window_are_counted_as_torch_counts_them(engine: TorchEngine) -> None:
+    # Given torch's own counter, which knows convolutions and matrix products, but not the CPU's own attention
+    network, samples = engine._model, torch.from_numpy(windows((31_999,))[0][None])
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        network(samples, [31_999])
+    expected = counter.get_total_flops()
+    assert network.architecture.flop_per_window(31_999) == pytest.approx(expected, rel=1e-3)
+    assert network.architecture.flop_per_window(399) == 0
 
 
 def test_alibi_slopes_are_those_of_the_paper() -> None:

@@ -15,6 +15,7 @@ from tests.model.conftest import LoadEngine
 from warmline.emotion.device import (
     BF16_CPU_FLAGS,
     cgroup_cores,
+    count_gpus,
     cpu_flags,
 )
 from warmline.emotion.loading import load_engine
@@ -50,6 +51,29 @@ def test_a_containers_quota_is_read(tmp_path: Path, files: dict[str, str], cores
     assert cgroup_cores(tmp_path) == cores
 
 
+@pytest.mark.parametrize(
+    ("visible", "gpus"),
+    [
+        (None, 3), ((), 0), (("",), 0), (("-1",), 0), (("0",), 1), (("2", "0"), 2), (("0", "-1", "1"), 1),
+        (("0", "7", "1"), 1), (("GPU-8932f937",), 1), (("0", "0"), 1), (("0", "1", "2"), 3),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_hidden_gpus_are_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: tuple[str, ...] | None, gpus: int
+) -> None:
+    # Given a machine with three GPUs and a torch that is built for them
+    for name in ("nvidia0", "nvidia1", "nvidia2", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert count_gpus(visible, root=tmp_path) == gpus
+
+
+def test_a_torch_without_cuda_has_no_gpus(tmp_path: Path) -> None:
+    (tmp_path / "nvidia0").touch()
+    assert count_gpus(root=tmp_path) == (0 if torch.version.cuda is None else 1)
+
+
 @pytest.mark.skipif(HAS_CUDA, reason="this machine has a GPU")
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
 @pytest.mark.parametrize("engine", ["torch", "funasr"])
@@ -81,7 +105,7 @@ def test_on_a_cpu_auto_is_bf16_where_the_hardware_multiplies_it() -> None:
     assert bool(BF16_CPU_FLAGS & cpu_flags()) == (expected == "bf16")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_precision_that_is_asked_for_is_taken(load: LoadEngine, tiny: Path, precision: str) -> None:
     assert load(tiny, precision=precision).info.precision == precision
 

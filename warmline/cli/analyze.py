@@ -35,7 +35,7 @@ def analyze(
     ] = False,
     model: Annotated[str | None, typer.Option(help="mini, base, large, or a FunASR model directory.")] = None,
     engine: Annotated[str | None, typer.Option(help="auto, torch or funasr (the reference).")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     granularity: Annotated[
         str, typer.Option(help="segment: windows of speech; utterance: each whole channel, as FunASR does.")

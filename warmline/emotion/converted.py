@@ -3,7 +3,7 @@
     MODELS_DIR/converted/
         HASH-KEY/            HASH: of model.pt's bytes; KEY: of what decides the conversion besides them
             fp32.safetensors
-            bf16.safetensors     only when asked for
+            bf16.safetensors     only when asked for; fp16 likewise
             model.json           for people: where it came from, which architecture
             lock                 held while converting, so that several children convert once
         hashes/              model.pt's hash by path, size and time, so that no start reads 1.2 GB to know it
@@ -120,7 +120,7 @@ def _convert(
 
 def _cast(state: Mapping[str, Tensor], precision: Precision) -> dict[str, Tensor]:
     """Each tensor in the type that it will be used in; one that has it already is not copied."""
-    small = torch.bfloat16 if precision == "bf16" else torch.float32
+    small = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     return {
         name: tensor.to(torch.float32 if name in ALWAYS_FP32 else small).contiguous()
         for name, tensor in state.items()

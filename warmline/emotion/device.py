@@ -7,7 +7,9 @@ no torch. What is made of it is in `plan.py` and `placement.py`.
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +18,7 @@ from typing import Literal
 BF16_CPU_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 
 EngineName = Literal["torch", "openvino", "funasr"]
-Precision = Literal["fp32", "bf16", "int8"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 
 def count_cores() -> int:
@@ -52,13 +54,20 @@ def memory_limit_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     return None
 
 
-def count_gpus() -> int:
+def count_gpus(visible: Sequence[str] | None = None, *, root: Path = Path("/dev")) -> int:
     """NVIDIA GPUs that this container may open, without touching CUDA; 0 where torch is built without it.
 
-    CUDA_VISIBLE_DEVICES is not looked at (only the settings are read from the environment): where it hides
-    GPUs, set WARMLINE_WORKER_CHILDREN.
+    `visible` are the entries of CUDA_VISIBLE_DEVICES, None where it is not set. As CUDA does, the first one that
+    names no GPU hides itself and all behind it; a UUID is taken for one that is there.
     """
-    count = sum(device.name.removeprefix("nvidia").isdigit() for device in Path("/dev").glob("nvidia*"))
+    there = [name for device in root.glob("nvidia*") if (name := device.name.removeprefix("nvidia")).isdigit()]
+    count = len(there)
+    if visible is not None:
+        named = itertools.takewhile(
+            lambda entry: entry.startswith(("GPU-", "MIG-")) or (entry.isdigit() and int(entry) < len(there)),
+            visible,
+        )
+        count = min(count, len(set(named)))
     if count == 0:
         return 0
     import torch

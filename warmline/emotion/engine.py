@@ -28,7 +28,7 @@ class EngineInfo:
     labels: tuple[str, ...]  # in the order of the scores
     engine: str  # torch, openvino, funasr
     device: str  # cpu, cuda:0
-    precision: str  # fp32, bf16, int8
+    precision: str  # fp32, bf16, fp16, int8
     threads: int
 
 

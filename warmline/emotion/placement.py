@@ -74,7 +74,9 @@ def _choose_gpu_precision(settings: EmotionSettings, device: str) -> tuple[Preci
     major, _ = torch.cuda.get_device_capability(device)
     if major >= 8:  # Ampere and later
         return "bf16", "CUDA, and the GPU multiplies bf16"
-    return "fp32", "CUDA, and this GPU has no bf16"
+    if major == 7:  # Volta and Turing: a V100, a T4
+        return "fp16", "CUDA, and the GPU multiplies fp16, but not bf16"
+    return "fp32", "CUDA, and this GPU multiplies no 16-bit numbers fast"
 
 
 def _refuse_what_cannot_run(engine: EngineName, precision: Precision) -> None:
@@ -82,3 +84,5 @@ def _refuse_what_cannot_run(engine: EngineName, precision: Precision) -> None:
         raise ModelUnusable("The funasr engine runs in fp32 only. Set WARMLINE_PRECISION to auto or fp32.")
     if engine == "torch" and precision == "int8":
         raise ModelUnusable("The torch engine has no int8. Set WARMLINE_ENGINE to openvino, or another precision.")
+    if engine == "openvino" and precision == "fp16":
+        raise ModelUnusable("The openvino engine has no fp16. Set WARMLINE_PRECISION to auto, bf16 or fp32.")

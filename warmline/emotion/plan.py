@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import psutil
 
-from config.settings import EmotionSettings
+from config.settings import EmotionSettings, visible_gpus
 from warmline.emotion.device import (
     BF16_CPU_FLAGS,
     EngineName,
@@ -60,7 +60,7 @@ class Plan:
 
     engine: EngineName
     device: str  # cpu or cuda
-    precision: str  # fp32, bf16, int8; auto: the GPU is asked when the model is loaded
+    precision: str  # fp32, bf16, fp16, int8; auto: the GPU is asked when the model is loaded
     hosts: int  # processes that hold the model for all children; 0: each child maps the shared weights itself
     children: int  # processes that take jobs
     threads: int  # of each engine, that is of each host, or of each child where there is no host
@@ -72,7 +72,7 @@ def look_at_machine() -> Machine:
     return Machine(
         cores=count_cores(),
         memory_bytes=min(psutil.virtual_memory().total, memory_limit_bytes() or 2**62),
-        gpus=count_gpus(),
+        gpus=count_gpus(visible_gpus()),
         cpu_flags=cpu_flags() & INSTRUCTION_SETS,
         has_openvino=importlib.util.find_spec("openvino") is not None,
     )
@@ -156,6 +156,8 @@ def choose_cpu_engine(settings: EmotionSettings, machine: Machine) -> tuple[Engi
         return settings.engine, "asked for"
     if settings.precision == "int8":
         return "openvino", "only it runs int8"
+    if settings.precision == "fp16":
+        return "torch", "only it runs fp16"
     if settings.precision == "fp32" or not machine.cpu_has_bf16:
         why = "fp32 was asked for" if settings.precision == "fp32" else "no AMX or AVX512-BF16 here"
         return "torch", f"{why}, and its children share one copy of the weights"

@@ -78,6 +78,11 @@ class CudaRunner:
         self._graphs: GraphCache | None = None
         self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
+    @property
+    def captured(self) -> int:
+        """Shapes that have a graph."""
+        return 0 if self._graphs is None else self._graphs.captured
+
     def run(self, batch: Batch) -> Logits:
         """See `Runner`."""
         with torch.cuda.device(self._device):
@@ -138,6 +143,11 @@ class GraphCache:
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
         self._replays: dict[tuple[int, int, bool], Replay | None] = {}  # None: its capture failed
+
+    @property
+    def captured(self) -> int:
+        """Shapes that have a graph."""
+        return sum(replay is not None for replay in self._replays.values())
 
     def run(self, forward: Forward, samples: Tensor, own: Tensor | None) -> Tensor:
         """The logits, which the next call overwrites."""

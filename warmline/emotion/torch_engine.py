@@ -140,6 +140,12 @@ class TorchEngine:
         scores = np.empty((sum(len(part.indices) for part in output), self._rows.numel()), dtype=np.float32)
         for part in output:
             used = part.wait()[:, self._rows]  # (windows, labels); the same as -inf for the others
+            if not used.isfinite().all():
+                log.error(
+                    "scores_not_finite",
+                    precision=self.info.precision,
+                    hint="Audio that is not a number, or weights too large for fp16: set WARMLINE_PRECISION=fp32.",
+                )
             scores[list(part.indices)] = used.softmax(dim=-1).numpy()
         return scores
 
