@@ -69,7 +69,6 @@ GOALS: dict[str, Goal] = {
     "fp32": Goal(same_top_share=0.0, largest_difference=1e-4),
     "bf16": Goal(same_top_share=0.995, min_windows=200),
     "fp16": Goal(same_top_share=0.995, min_windows=200),
-    "fp16": Goal(same_top_share=0.995, min_windows=200),
     "int8": Goal(same_top_share=0.99, min_windows=100),
 }
 
