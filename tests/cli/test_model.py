@@ -50,6 +50,18 @@ def test_quantizing_needs_recordings_enough_to_measure_on(
     assert "is no folder" in done.stderr
 
 
+def test_converting_ahead_of_time_is_what_the_first_use_finds(warmline: Warmline, own_dir: str) -> None:
+    variables = {"WARMLINE_MODELS_DIR": own_dir, "WARMLINE_ENGINE": "openvino", "WARMLINE_PRECISION": "fp32"}
+    done = warmline("model", "convert", "mini", **variables)
+    assert done.returncode == 0, done.stderr
+    files = [Path(line) for line in done.stdout.splitlines() if line.startswith("/")]
+    assert [file.name for file in files] == ["fp32.safetensors", "model.xml"]
+    done = warmline("analyze", "--verbose", SAMPLES[0], **variables)
+    assert done.returncode == 0, done.stderr
+    assert "model_loaded" in done.stderr
+    assert "openvino_model_traced" not in done.stderr
+
+
 @pytest.mark.slow
 def test_a_quantized_model_is_measured_and_then_used_or_refused(
     warmline: Warmline, own_dir: str, tmp_path: Path

@@ -63,20 +63,26 @@ def pull(name: Name = "large") -> None:
 
 @app.command("convert")
 def convert(name: Name) -> None:
-    """Converts a model's weights to safetensors now, instead of at its first use."""
+    """Converts a model's weights now, instead of at its first use, and traces it for the openvino engine."""
     from warmline.emotion.loading import open_model
+    from warmline.emotion.openvino_model import find_traced
     from warmline.emotion.placement import choose_placement
 
     settings = load_settings().emotion
     model = open_model(name, settings.models_dir)
     placement = choose_placement(settings, threads=1)
+    on_openvino = placement.engine == "openvino"  # it casts what it needs by itself
     with consoles.notes().status(f"converting {model.found.name} to {placement.precision}"):
-        weights = model.convert(placement.precision)
-    if weights.file is None:
-        raise ModelUnusable(
-            f"{settings.models_dir} cannot be written to; set WARMLINE_MODELS_DIR to a place that can."
-        )
-    consoles.results().print(str(weights.file), soft_wrap=True)
+        weights = model.convert("fp32" if on_openvino else placement.precision)
+        if weights.file is None:
+            raise ModelUnusable(
+                f"{settings.models_dir} cannot be written to; set WARMLINE_MODELS_DIR to a place that can."
+            )
+        files = [weights.file]
+        if on_openvino:
+            files.append(find_traced(weights, model.configuration.architecture))
+    for file in files:
+        consoles.results().print(str(file), soft_wrap=True)
 
 
 @app.command("check")
