@@ -89,6 +89,11 @@ class TorchEngine:
             self._runner = CudaRunner(model, torch.device(info.device), graphs=graphs)
             self.windows_at_once = max(1, OFFERED_BATCHES * batch_samples // WINDOW_SAMPLES)
 
+    @property
+    def batch_samples(self) -> int:
+        """The most samples that run at once; less than at first where memory lacked since."""
+        return self._packer.budget_samples
+
     def prepare(self, windows: Sequence[Samples]) -> list[Batch]:
         """Batches of windows of similar length. Raises ValueError for a window that is too short."""
         for window in windows:
