@@ -82,7 +82,7 @@ class Scored:
 def measure_fidelity(bench: Bench) -> Iterator[Result]:
     """The rows of the mini model, then those of a large one whose head is fitted to the clips.
 
-    Nothing is compared on windows that a head was fitted to or int8 was calibrated with: of them it knows more.
+    Nothing is compared on windows that int8 was calibrated with: of them it knows more.
     """
     spoken = list(spoken_windows(bench.clips, bench.settings.audio))
     if _wanted(bench, "mini"):
@@ -95,7 +95,7 @@ def measure_fidelity(bench: Bench) -> Iterator[Result]:
         others, compared = few[::2], few[1::2]
         settings, note = bench.settings, bench.model_title
         if bench.random_weights:
-            settings, note = _fit_head(bench, others)
+            settings, note = _fit_head(bench, few)
         yield from _compare_all(bench, settings, "large", compared, others, note)
 
 
@@ -125,9 +125,7 @@ def _fit_head(bench: Bench, spoken: Sequence[SpokenWindow]) -> tuple[Settings, s
     with Subject(bench, "fitted", model=bench.model, models_dir=emotion.models_dir, threads=threads) as subject:
         subject.ready()
         said = subject.run(clips=str(file), labels=json.dumps(labels), directory=str(directory))
-    note = (
-        f"{bench.model_title}, its head fitted to {said['labels']} labels of {len(spoken)} other windows ({whose})"
-    )
+    note = f"{bench.model_title}, its head fitted to {said['labels']} labels of {len(spoken)} windows ({whose})"
     return bench.with_emotion(model=str(directory), models_dir=bench.scratch / "models"), note
 
 

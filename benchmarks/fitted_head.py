@@ -1,7 +1,7 @@
 """A large model whose head fits the clips, so that labels differ from window to window.
 
 The encoder's weights stay random, but its mean frames still tell clips apart. A linear head on them has a closed
-form: ridge regression of the labels' one-hot rows (Hoerl and Kennard, 1970), here on standardised features.
+form: ridge regression of the labels' one-hot rows (Hoerl and Kennard, 1970).
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from warmline.emotion.layout import funasr_names
 from warmline.emotion.loading import open_model
 from warmline.emotion.torch_engine import build_model
 
-RIDGE = 1.0  # added to the diagonal, features having unit variance
+# Added to the diagonal, as a share of its mean. Features keep their own scales: a head that magnifies those that
+# hardly differ between windows would judge rounding, which no trained head does.
+RIDGE = 0.01
 SHARPNESS = 6.0  # the logit that a label's own windows are fitted to; the others' is 0
 
 
@@ -66,10 +68,11 @@ class FittedHead:
 def fit_head(features: Tensor, rows: Tensor, *, tokens: int) -> tuple[Tensor, Tensor]:
     """Weight (tokens, width) and bias (tokens,) that give each window (windows, width) a high logit in its row."""
     targets = torch.nn.functional.one_hot(rows, tokens).double() * SHARPNESS  # (windows, tokens)
-    mean, spread = features.double().mean(dim=0), features.double().std(dim=0).clamp_min(1e-6)
-    x = (features.double() - mean) / spread
+    mean = features.double().mean(dim=0)
+    x = features.double() - mean
     centre = targets.mean(dim=0)
     # With fewer windows than features the dual form is the smaller system: w = X' (X X' + r I)^-1 Y.
-    gram = x @ x.T + RIDGE * torch.eye(len(x), dtype=torch.float64)
-    weight = (x.T @ torch.linalg.solve(gram, targets - centre)).T / spread  # (tokens, width)
+    gram = x @ x.T
+    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(x), dtype=torch.float64)
+    weight = (x.T @ torch.linalg.solve(gram + ridge, targets - centre)).T  # (tokens, width)
     return weight.float().contiguous(), (centre - weight @ mean).float()

@@ -120,7 +120,7 @@ def _whole_calls(bench: Bench, pool: Samples) -> Result:
     ]
     with lone(funasr(bench, whole, "whole"), seconds) as peer, team(pipelines) as ours:
         measures = {"FunASR": peer, "Warmline": lambda: engines * seconds / ours.seconds()}
-        rounds = alternate(bench, "row 2", measures, bench.rounds if bench.quick else max(2, bench.rounds - 1))
+        rounds = alternate(bench, "row 2", measures, max(1, bench.rounds - 1))
     at_once = f", {engines} calls at once" if engines > 1 else ""
     return Result(key="2", rounds=_pairs(rounds), subject=describe_plan(plan) + at_once)
 

