@@ -115,7 +115,7 @@ def test_the_memory_of_a_batch_is_what_was_reckoned(tmp_path: Path, load: LoadEn
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     with torch.inference_mode():
-        eager.run(make_batch(group, audio, pinned=True)).wait()
+        eager.run(make_batch(group, audio, device=torch.device("cuda:0"))).wait()
     assert torch.cuda.max_memory_allocated() - before < 1.3 * reckoned
 
 

@@ -57,7 +57,10 @@ def model(tiny: Path, load: LoadEngine) -> Emotion2Vec:
 
 def batches(audio: list[np.ndarray]) -> list[Batch]:
     packer = Packer(budget_samples=64_000, fixed_shapes=True)
-    return [make_batch(group, audio, pinned=False) for group in packer.pack([window.size for window in audio])]
+    return [
+        make_batch(group, audio, device=torch.device("cpu"))
+        for group in packer.pack([window.size for window in audio])
+    ]
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -41,14 +42,17 @@ class Batch:
         )
 
 
-def make_batch(group: Group, windows: Sequence[Samples], *, pinned: bool) -> Batch:
-    """Copies a group's windows into one tensor.
+def make_batch(group: Group, windows: Sequence[Samples], *, device: torch.device) -> Batch:
+    """Copies a group's windows into one tensor on the host, pinned where `device` is a GPU.
 
     Pinned memory is kept by torch when a batch lets go of it, and handed out again for the next one of its
     size once the copies from it are done: nothing is allocated for a batch of a shape that has been before.
     """
-    samples = torch.empty((group.rows, group.samples), pin_memory=pinned)
-    lengths = torch.full((group.rows,), group.samples, dtype=torch.int64, pin_memory=pinned)
+    pinned = device.type == "cuda"
+    # Each thread has a present GPU of its own, at first the first one, which pinning would open a context on.
+    with torch.cuda.device(device) if pinned else contextlib.nullcontext():
+        samples = torch.empty((group.rows, group.samples), pin_memory=pinned)
+        lengths = torch.full((group.rows,), group.samples, dtype=torch.int64, pin_memory=pinned)
     rows, own = samples.numpy(), lengths.numpy()
     for row, index in enumerate(group.indices):
         size = windows[index].size

@@ -81,12 +81,13 @@ class TorchEngine:
         self.min_samples = model.architecture.min_samples
         self._model = model
         self._rows = torch.tensor(labels.rows)
-        self._on_cuda = info.device != "cpu"
-        self._packer = Packer(budget_samples=batch_samples, fixed_shapes=self._on_cuda)
+        self._device = torch.device(info.device)
+        on_cuda = self._device.type == "cuda"
+        self._packer = Packer(budget_samples=batch_samples, fixed_shapes=on_cuda)
         self._runner: Runner = HostRunner(model)
         self.windows_at_once = 1
-        if self._on_cuda:
-            self._runner = CudaRunner(model, torch.device(info.device), graphs=graphs)
+        if on_cuda:
+            self._runner = CudaRunner(model, self._device, graphs=graphs)
             self.windows_at_once = max(1, OFFERED_BATCHES * batch_samples // WINDOW_SAMPLES)
 
     @property
@@ -100,7 +101,7 @@ class TorchEngine:
             if window.ndim != 1 or window.size < self.min_samples:
                 raise ValueError(f"a window is one row of at least {self.min_samples} samples, not {window.shape}")
         groups = self._packer.pack([window.size for window in windows])
-        return [make_batch(group, windows, pinned=self._on_cuda) for group in groups]
+        return [make_batch(group, windows, device=self._device) for group in groups]
 
     @torch.inference_mode()
     def infer(self, prepared: Sequence[Batch]) -> list[Logits]:
