@@ -19,6 +19,7 @@ from benchmarks.subjects import Bench, NotMeasured, Subject, save_windows
 from benchmarks.throughput import require
 from config.settings import Settings
 from warmline.emotion.engine import Scores
+from warmline.emotion.fidelity import GOALS
 
 Row = NDArray[np.float32]  # (labels,)
 MINI_WINDOWS = 400
@@ -173,6 +174,9 @@ def _compare(key: str, reference: Scores, candidate: Scores, note: str) -> Resul
     counted = f"{len(tops)} windows with {len(set(tops.tolist()))} top labels"
     if flipped := [_margin(row) for row, other in zip(reference, candidate, strict=True) if _flips(row, other)]:
         counted += f", {len(flipped)} flipped where the reference's label led by at most {max(flipped):.2g}"
+    needed = GOALS[key.split(".")[2]].min_windows
+    if len(tops) < needed:
+        counted += f", too few to be sure: that takes {needed}"
     if ".fp32." in key:
         return Result(key=key, ours_alone=difference, note=f"{note}; {counted}, {same:.2f} % with the same")
     return Result(key=key, ours_alone=same, note=f"{note}; {counted}, largest difference {difference:.2g}")

@@ -56,7 +56,8 @@ class Bench:
     def plan(self, *, children: int = 0, **changes: Any) -> Plan:
         """The plan of "ours" here, with other settings where given."""
         emotion = self.settings.emotion.model_copy(update=changes)
-        return make_plan(emotion, self.machine, children=children)
+        hosts = self.settings.worker.engine_hosts
+        return make_plan(emotion, self.machine, children=children, hosts=None if hosts == "auto" else int(hosts))
 
     def with_emotion(self, **changes: Any) -> Settings:
         """Our settings, some of the model's changed."""

@@ -143,3 +143,12 @@ def test_a_fitted_head_gives_windows_their_labels() -> None:
 def test_results_are_not_shared_between_rows() -> None:
     assert len({row.key for row in ROWS}) == len(ROWS)
     assert replace(FASTER, goal=7.0).goal_text == ">= 7x"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_the_fidelity_s_goals_are_those_that_decide_what_may_run(precision: str) -> None:
+    from warmline.emotion.fidelity import GOALS
+
+    goal = GOALS[precision]
+    wanted = goal.same_top_share * 100 if goal.largest_difference is None else goal.largest_difference
+    assert {row.goal for row in ROWS if f".{precision}." in row.key} == {wanted}
