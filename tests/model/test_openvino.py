@@ -17,7 +17,7 @@ from tests.model.random_checkpoints import windows, write_random_model
 from warmline.emotion import openvino_engine
 from warmline.emotion.engine import Engine, score, warm
 from warmline.emotion.hub import MINI_DIRECTORY
-from warmline.emotion.loading import load_engine
+from warmline.emotion.loading import load_engine, open_model
 from warmline.jobs.errors import ModelUnusable
 
 ROOT = Path(__file__).parents[2]
@@ -195,10 +195,11 @@ sys.addaudithook(refuse)
 from config.logging import configure_logging
 from config.settings import EmotionSettings, LogSettings
 from warmline.emotion.engine import warm
-from warmline.emotion.loading import load_engine
+from warmline.emotion.loading import load_engine, open_model
 
 configure_logging(LogSettings(), process="test")
 settings = EmotionSettings(model=sys.argv[1], models_dir=Path(sys.argv[2]), engine="openvino", precision="fp32")
+print("ready", flush=True)
 sys.stdin.readline()
 engine = load_engine(settings, threads=1)
 warm(engine)
@@ -225,8 +226,12 @@ def start_loading(directory: Path, models_dir: Path) -> subprocess.Popen[str]:
 def test_processes_that_start_together_trace_once_and_nothing_goes_over_the_network(
     directory: Path, tmp_path: Path
 ) -> None:
-    # Given two processes that load the same model at the same moment
+    # Given converted weights, and two processes that load them at the same moment
+    open_model(str(directory), tmp_path).convert("fp32")
     processes = [start_loading(directory, tmp_path) for _ in range(2)]
+    for process in processes:
+        assert process.stdout is not None
+        assert "ready" in process.stdout.readline()
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("go on\n")
