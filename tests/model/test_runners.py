@@ -21,7 +21,7 @@ from warmline.emotion.packing import Packer
 from warmline.emotion.runners import MAX_GRAPHS, Forward, GraphCache, HostRunner, Replay
 from warmline.emotion.torch_engine import GPU_WINDOWS, WINDOW_SAMPLES, TorchEngine, gpu_batch_samples
 
-LENGTHS = (16_000, 15_999, 13_000, 16_000, 9_000, 8_000)
+LENGTHS = (16_000, 15_999, 13_500, 15_000, 9_000, 8_000)
 
 
 class Recomputed:
@@ -69,12 +69,15 @@ def test_a_shape_is_captured_once_and_its_replays_score_what_they_are_given(mode
     capturing = Capturing()
     cache, eager = GraphCache(capturing), HostRunner(model)
     for seed in (0, 1, 2):
-        for batch in batches(windows(LENGTHS, seed=seed)):
+        # The first is longest, so that the shapes are the same, and the others have other lengths each time.
+        lengths = [LENGTHS[0], *(length - 300 * seed for length in LENGTHS[1:])]
+        for batch in batches(windows(lengths, seed=seed)):
             own = None if batch.all_full else batch.lengths
             # When they run by graph, then they have the scores that they have without
             logits = cache.run(model.logits, batch.samples, own)[: len(batch.indices)].clone()
             torch.testing.assert_close(logits, eager.run(batch).values, rtol=1e-5, atol=1e-4)
-    assert capturing.shapes == [(4, 16_000, False), (1, 16_000, False), (1, 8_000, True)]
+    assert len(capturing.shapes) == len(set(capturing.shapes))
+    assert set(capturing.shapes) >= {(4, 16_000, False), (1, 16_000, False)}
 
 
 @torch.inference_mode()
