@@ -156,6 +156,11 @@ class WorkerSettings(Section):
     heartbeat_seconds: float = Field(5.0, gt=0, description="how often readiness is written to Redis")
     scratch_dir: Path = Field(Path("/tmp/warmline"), description="where calls lie while they are analysed")  # noqa: S108
 
+    @property
+    def hosts_asked_for(self) -> int | None:
+        """The number of engine hosts; None: to be planned."""
+        return None if self.engine_hosts == "auto" else int(self.engine_hosts)
+
 
 class ApiSettings(Section):
     """The HTTP service."""

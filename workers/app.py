@@ -144,10 +144,8 @@ def _import_what_is_heavy(*, hosted: bool) -> None:
 def _make_plan(settings: Settings, *, children: int) -> Plan:
     from warmline.emotion.plan import look_at_machine, make_plan  # touches no GPU
 
-    hosts = settings.worker.engine_hosts
-    return make_plan(
-        settings.emotion, look_at_machine(), children=children, hosts=None if hosts == "auto" else int(hosts)
-    )
+    hosts = settings.worker.hosts_asked_for
+    return make_plan(settings.emotion, look_at_machine(), children=children, hosts=hosts)
 
 
 @functools.cache

@@ -22,7 +22,8 @@ def show_plan(settings: Settings, *, as_json: bool) -> None:
     from warmline.emotion.self_measurement import measure
 
     machine = look_at_machine()
-    plan = make_plan(settings.emotion, machine, children=settings.worker.children)
+    worker = settings.worker
+    plan = make_plan(settings.emotion, machine, children=worker.children, hosts=worker.hosts_asked_for)
     with consoles.notes().status("loading the planned engines, then measuring for 5 s"):
         measured = measure(settings.emotion, plan)
     if as_json:

@@ -81,10 +81,11 @@ class Serving:
         self.start(engine)
 
     def start(self, engine: Engine) -> None:
+        self.engine = engine
         self.path.unlink(missing_ok=True)
         self.listener = listen(self.path)
         self.server = EngineServer(engine, self.listener)
-        self.thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
@@ -98,6 +99,8 @@ class Serving:
         return self.clients[-1]
 
     def close(self) -> None:
+        if isinstance(self.engine, HeldEngine):
+            self.engine.turns.release(1000)
         for client in self.clients:
             client.close()
         self.stop()

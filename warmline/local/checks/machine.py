@@ -45,7 +45,8 @@ def device(settings: Settings) -> Iterator[Finding]:
     from warmline.jobs.errors import WarmlineError
 
     machine = look_at_machine()
-    plan = make_plan(settings.emotion, machine, children=settings.worker.children)
+    worker = settings.worker
+    plan = make_plan(settings.emotion, machine, children=worker.children, hosts=worker.hosts_asked_for)
     engines = plan.hosts or plan.children
     shared = f"{machine.cores} cores: {plan.children} children, {engines} engines of {plan.threads} threads"
     if engines * plan.threads > machine.cores:
