@@ -24,7 +24,7 @@ from warmline.local.stack import Stack, running_stack
 from warmline.objects.store import ObjectStore
 
 CALLS = 4  # for each round of row 4
-CALL_SECONDS = 30.0
+CALL_SECONDS = 24.0
 CHILDREN = 4
 POLL_SECONDS = 0.02
 REPLACEMENT_SECONDS = 300.0

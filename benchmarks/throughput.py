@@ -149,7 +149,7 @@ def _best_engine(bench: Bench, pool: Samples) -> Result:
                 failed.append(f"{name}: {error}")
         if len(measures) == 1:
             raise NotMeasured("; ".join(failed))
-        rounds = alternate(bench, "row 3", measures, bench.rounds + 1)
+        rounds = alternate(bench, "row 3", measures, bench.rounds)
     results = {
         name: Result(key="3", rounds=tuple((each[0], each[1 + place]) for each in rounds))
         for place, name in enumerate(list(measures)[1:])
