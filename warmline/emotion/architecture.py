@@ -114,7 +114,8 @@ class Architecture:
     def activation_bytes_per_sample(self, element_bytes: int) -> float:
         """Memory that a window takes while it is computed, in bytes a sample.
 
-        That of the first layer, which is the largest: its output, the norm's and GELU's are there at once.
+        That of the first layer, which is the largest: what one step reads and the next writes are there at once,
+        and half as much again is for what the layers after it leave in an allocator's hands.
         """
         first = self.conv_layers[0]
         return 3 * element_bytes * first.channels / first.stride
