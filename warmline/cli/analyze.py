@@ -34,7 +34,7 @@ def analyze(
         bool, typer.Option("--json", help="One report a line on stdout, in the files' order, and nothing else.")
     ] = False,
     model: Annotated[str | None, typer.Option(help="mini, base, large, or a FunASR model directory.")] = None,
-    engine: Annotated[str | None, typer.Option(help="auto, torch or funasr (the reference).")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto, torch, openvino or funasr (the reference).")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     granularity: Annotated[

@@ -65,17 +65,20 @@ def compile_model(model: Any, precision: Precision, threads: int, *, cache_dir: 
         # Each process would pin its threads to the same first cores, whoever else runs there.
         "ENABLE_CPU_PINNING": False,
     }
-    if precision != "int8":
+    wanted = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}.get(precision)
+    if wanted is not None:
         # Said in fp32 too: without it the plugin takes bf16 wherever the CPU has it, as it may for what is not
         # quantized in an int8 model.
-        options["INFERENCE_PRECISION_HINT"] = "bf16" if precision == "bf16" else "f32"
+        options["INFERENCE_PRECISION_HINT"] = wanted
     if cache_dir is not None:
         # Not OPTIMIZE_SIZE, whose files are small: what it loads in 2026.4.1 scores differently.
         options |= {"CACHE_DIR": str(cache_dir), "CACHE_MODE": "OPTIMIZE_SPEED"}
     compiled = openvino.Core().compile_model(str(model) if isinstance(model, Path) else model, "CPU", options)
-    if precision == "bf16" and compiled.get_property("INFERENCE_PRECISION_HINT") != openvino.Type.bf16:
+    runs = compiled.get_property("INFERENCE_PRECISION_HINT")
+    if wanted is not None and runs != wanted:
         raise ModelUnusable(
-            "OpenVINO has no bf16 on this CPU and would go on in fp32. Set WARMLINE_PRECISION to auto or fp32."
+            f"OpenVINO has no {precision} on this CPU and would go on in {runs.to_string()}. Set"
+            " WARMLINE_PRECISION to auto or fp32."
         )
     return compiled
 
