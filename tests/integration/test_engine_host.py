@@ -5,6 +5,7 @@ The engine is torch on the CPU, which needs no host, but does the same in one.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import signal
 import time
@@ -18,7 +19,7 @@ from psutil import Process
 from config.settings import Settings
 from tests.integration.conftest import CALL, NewSettings
 from tests.integration.worker_process import WorkerProcess, kill
-from tests.servers import wait_until
+from tests.servers import skip_or_fail, wait_until
 from warmline.calls.analyze import analyze_call
 from warmline.calls.report import Report, SourceFacts
 from warmline.emotion.loading import load_engine
@@ -143,6 +144,23 @@ def test_no_job_is_started_while_the_host_is_gone(worker: WorkerProcess, call: S
     new.resume()
     done = [worker.wait_finished(job_id) for job_id in jobs]
     assert [(state.status, state.attempt) for state in done] == [(JobStatus.SUCCEEDED, 1)] * 3
+
+
+def test_an_engine_that_cannot_share_its_weights_gets_a_host_by_itself(
+    worker_settings: NewSettings, redis_url: str, call: Source, tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("openvino") is None:
+        skip_or_fail("openvino is not installed")
+    # Given settings that ask for OpenVINO and leave the rest to the plan
+    settings = worker_settings(redis_url, model="mini")
+    emotion = settings.emotion.model_copy(update={"engine": "openvino"})
+    with WorkerProcess(settings.model_copy(update={"emotion": emotion}), tmp_path / "worker.log") as worker:
+        worker.wait_warm()
+        # Then one host holds the model, and jobs are done by it
+        assert len(hosts_of(worker)) == 1
+        done = worker.wait_finished(submit_job(worker.ledger, worker.queue, call).job.id)
+        assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 1)
+        assert [child.engine for child in worker.ledger.workers()[0].warm] == ["openvino"]
 
 
 def test_nothing_is_left_of_a_worker_that_was_told_to_end(
