@@ -68,7 +68,9 @@ def print_table(
     """All rows, the machine below them, then a line for each note."""
     table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
     for heading in ("", "what", "peer", "peer's", "ours", "ours / peer (spread)", "goal", ""):
-        table.add_column(heading, justify="right" if heading in {"peer's", "ours"} else "left")
+        figure = heading in {"peer's", "ours"}
+        # What can be read over two lines gives way to what cannot.
+        table.add_column(heading, justify="right" if figure else "left", no_wrap=heading not in {"what", "peer"})
     for row in rows:
         table.add_row(*_cells(row, results.get(row.key, Result(key=row.key, reason="not reached yet"))))
     console.print(table)
@@ -98,7 +100,9 @@ def _cells(row: Row, result: Result) -> list[Text]:
     verdict = result.verdict(row)
     spread = ""
     if result.ratio is not None:
-        spread = f"{result.ratio:.3g} ({min(result.ratios):.3g} to {max(result.ratios):.3g})"
+        spread = f"{result.ratio:.3g}"
+        if len(result.ratios) > 1:
+            spread += f" ({min(result.ratios):.3g} to {max(result.ratios):.3g})"
     return [
         Text(row.key),
         Text(row.what),
