@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MINI_NOTE = "mini model: for trying things out"
-REHEARSAL_SECONDS = {"segment": 20, "utterance": 0.25}  # noise is not speech: only the second one is scored
+# Granularity, seconds, channels. Noise is not speech: only the second one is scored, as one window.
+REHEARSALS: tuple[tuple[str, float, int], ...] = (("segment", 20, 2), ("utterance", 0.1, 1))
 
 
 class WarmChild:
@@ -112,11 +113,12 @@ class WarmChild:
             self._hosts.enter_child()
             self._host = HostedEngine(path, on_link=self._on_link)
             return self._host
-        from warmline.emotion.engine import warm
+        from warmline.emotion.engine import any_window_warms, warm
         from warmline.emotion.loading import load_engine
 
         engine = load_engine(self._settings.emotion, threads=self._threads, child_index=index)
-        warm(engine)
+        if not any_window_warms(engine.info):  # else the rehearsal's does
+            warm(engine)
         return engine
 
     def _rehearse(self, desk: Desk) -> None:
@@ -157,9 +159,9 @@ def _rehearse(desk: Desk) -> None:
 
     # Whatever calls this installation accepts.
     settings = desk.settings.audio.model_copy(update={"max_seconds": 60, "max_channels": 2})
-    for granularity, seconds in REHEARSAL_SECONDS.items():
+    for granularity, seconds, channels in REHEARSALS:
         with desk.scratch.file() as path:
-            _write_noise(path, seconds)
+            _write_noise(path, seconds, channels)
             facts = SourceFacts(uri="rehearsal", size_bytes=path.stat().st_size)
             options = Options.model_validate({"granularity": granularity})
             analyze_call(path, source=facts, engine=desk.engine, options=options, settings=settings)
@@ -185,10 +187,11 @@ def _connect(desk: Desk) -> None:
             return
 
 
-def _write_noise(path: Path, seconds: float) -> None:
+def _write_noise(path: Path, seconds: float, channels: int) -> None:
     with wave.open(str(path), "wb") as file:
-        file.setparams((2, 2, 8000, 0, "NONE", "NONE"))
-        file.writeframes(random.Random(0).randbytes(4 * round(8000 * seconds)))  # noqa: S311  # noise is noise
+        file.setparams((channels, 2, 8000, 0, "NONE", "NONE"))
+        noise = random.Random(0).randbytes(2 * channels * round(8000 * seconds))  # noqa: S311  # noise is noise
+        file.writeframes(noise)
 
 
 def _describe(engine: Engine, load_seconds: float) -> ChildState:
