@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import EmotionSettings
-from warmline.emotion.plan import CHILD_BYTES, Machine, look_at_machine, make_plan
+from warmline.emotion.plan import CHILD_BYTES, Machine, look_at_machine, make_plan, memory_needed
 from warmline.emotion.self_measurement import measure
 from warmline.jobs.errors import ModelUnusable
 
@@ -85,6 +85,15 @@ def test_a_small_memory_has_fewer_children() -> None:
     assert 1 <= plan.children < 64
     assert plan.children * CHILD_BYTES <= 4 * GIB
     assert plan.children * plan.threads <= 64
+
+
+def test_shared_weights_are_counted_once_and_others_for_each_process() -> None:
+    def needed(**given: object) -> float:
+        return memory_needed(make_plan(settings(**given), machine(8), children=4), weights_bytes=GIB)
+
+    assert needed(engine="torch") == GIB + 4 * CHILD_BYTES
+    assert needed(engine="funasr") == 4 * (GIB + CHILD_BYTES)
+    assert needed(engine="openvino") < needed(engine="funasr")
 
 
 def test_this_machine_can_be_looked_at() -> None:

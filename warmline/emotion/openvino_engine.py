@@ -45,7 +45,7 @@ class OpenvinoEngine:
     """Scores windows with a compiled model; see `Engine`.
 
     The compiled model takes any length, so no window is padded and none can tell of another: a length that was
-    never seen costs some milliseconds more, measured, and full windows are as fast as with a fixed shape.
+    never seen costs some milliseconds once. A fixed shape would be a little faster, for full windows only.
     `head` is the model's last layer, (tokens, C) and (tokens,), and `rows` its rows in use.
     """
 

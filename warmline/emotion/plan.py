@@ -25,6 +25,7 @@ from warmline.emotion.device import (
 # What a child keeps for itself beside the mapped weights: torch, the decoder's libraries, one window's
 # activations. Measured with the large model (docs/performance.md), rounded up.
 CHILD_BYTES = 600 * 2**20
+HOSTED_CHILD_BYTES = 150 * 2**20  # one whose engine is in a host: no torch
 
 # Children that fetch and decode for one engine host. On a GPU decoding and finding speech is what takes cores:
 # one core does it at some 160 x real time (docs/performance.md).
@@ -148,6 +149,15 @@ def _plan_gpu(settings: EmotionSettings, machine: Machine, children: int) -> Pla
         threads=1,
         reason="there is CUDA; one host a GPU packs the windows of all children",
     )
+
+
+def memory_needed(plan: Plan, *, weights_bytes: float) -> float:
+    """Bytes that a worker takes with this plan, roughly; `weights_bytes` are the model's in fp32."""
+    if plan.hosts:
+        # OpenVINO's own copy beside the map of the file that it came from; a GPU's host reads the file only.
+        return plan.hosts * (2 * weights_bytes + CHILD_BYTES) + plan.children * HOSTED_CHILD_BYTES
+    copies = plan.children if plan.engine == "funasr" else 1  # torch's children share one
+    return copies * weights_bytes + plan.children * CHILD_BYTES
 
 
 def choose_cpu_engine(settings: EmotionSettings, machine: Machine) -> tuple[EngineName, str]:

@@ -18,8 +18,8 @@ from warmline.local.checks.findings import Finding, fail, ok, warn
 from warmline.local.ports import LOOPBACK
 
 _GIB = 1024**3
-# Resident memory of one warm child, weights included, in fp32 (README): by model.
-_CHILD_BYTES = {"mini": 0.7 * _GIB, "base": 1.2 * _GIB, "large": 2.0 * _GIB}
+# The weights in fp32, by model; other models are taken for large ones.
+_WEIGHTS_BYTES = {"mini": 0.01 * _GIB, "base": 0.4 * _GIB, "large": 1.2 * _GIB}
 _DATA_BYTES = 2 * _GIB
 
 
@@ -70,13 +70,14 @@ def memory(settings: Settings) -> Iterator[Finding]:
     """Memory against what the warm children need."""
     if importlib.util.find_spec("torch") is None:
         return  # said by `device`
-    from warmline.emotion.plan import look_at_machine, make_plan
+    from warmline.emotion.plan import look_at_machine, make_plan, memory_needed
 
     machine = look_at_machine()
     have = machine.memory_bytes
-    children = make_plan(settings.emotion, machine, children=settings.worker.children).children
-    need = children * _CHILD_BYTES.get(settings.emotion.model, _CHILD_BYTES["large"])
-    sizes = f"{have / _GIB:.1f} GiB; {children} children of model {settings.emotion.model} need {need / _GIB:.1f}"
+    worker, model = settings.worker, settings.emotion.model
+    plan = make_plan(settings.emotion, machine, children=worker.children, hosts=worker.hosts_asked_for)
+    need = memory_needed(plan, weights_bytes=_WEIGHTS_BYTES.get(model, _WEIGHTS_BYTES["large"]))
+    sizes = f"{have / _GIB:.1f} GiB; {plan.children} children of model {model} need {need / _GIB:.1f} in all"
     if have < need:
         yield fail("memory", sizes, "Set WARMLINE_WORKER_CHILDREN lower, or give this machine more memory.")
     elif have < 1.5 * need:
