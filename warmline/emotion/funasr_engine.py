@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import structlog
 
 from warmline.emotion.engine import EngineInfo, Samples, Scores
 from warmline.emotion.hub import FoundModel
 from warmline.emotion.labels import Labels
 from warmline.emotion.placement import Placement
+from warmline.emotion.printing import printed_to_log
 from warmline.jobs.errors import DeviceUnavailable, ModelUnusable
-
-log = structlog.get_logger()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """FunASR prints its progress and its errors on stdout, where a command's own output belongs."""
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(printed):
-            yield
-    finally:
-        if text := printed.getvalue().strip():
-            log.debug("funasr_printed", text=text)
 
 
 def load_auto_model(found: FoundModel, placement: Placement) -> Any:
@@ -37,7 +21,7 @@ def load_auto_model(found: FoundModel, placement: Placement) -> Any:
     FunASR evaluates parts of the configuration, and only prints where it lacks a checkpoint or a device.
     Raises DeviceUnavailable where it went to another device than it was told.
     """
-    with _quiet():
+    with printed_to_log("funasr_printed"):
         from funasr import AutoModel
 
         try:
@@ -78,7 +62,7 @@ class FunasrEngine:
         return [self._score(window) for window in prepared]
 
     def _score(self, window: Samples) -> dict[str, float]:
-        with _quiet():
+        with printed_to_log("funasr_printed"):
             (result,) = self._model.generate(
                 np.ascontiguousarray(window), granularity="utterance", extract_embedding=False
             )

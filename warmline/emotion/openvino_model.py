@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from warmline.emotion.architecture import DEFAULT_EPS, Architecture, Attention, Emotion2Vec
 from warmline.emotion.converted import Weights, folder_written_whole, locked, remove_abandoned
 from warmline.emotion.fidelity import quantize_command
-from warmline.emotion.openvino_runtime import import_openvino, last_line, printed_to_log
+from warmline.emotion.openvino_runtime import import_openvino, last_line
+from warmline.emotion.printing import printed_to_log
 from warmline.emotion.torch_engine import build_model
 from warmline.jobs.errors import ModelUnusable
 

@@ -18,7 +18,8 @@ from warmline.emotion.engine import Samples
 from warmline.emotion.fidelity import forget_record
 from warmline.emotion.openvino_engine import normalised
 from warmline.emotion.openvino_model import MODEL_FILE, find_traced, int8_folder, write_model
-from warmline.emotion.openvino_runtime import forbid_telemetry, import_openvino, printed_to_log
+from warmline.emotion.openvino_runtime import forbid_telemetry, import_openvino
+from warmline.emotion.printing import printed_to_log
 from warmline.jobs.errors import ModelUnusable
 
 if TYPE_CHECKING:

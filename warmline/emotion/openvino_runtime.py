@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import structlog
-
 from warmline.emotion.device import Precision
 from warmline.jobs.errors import ModelUnusable
-
-log = structlog.get_logger()
 
 
 def import_openvino() -> ModuleType:
@@ -38,18 +31,6 @@ def import_openvino() -> ModuleType:
 def forbid_telemetry() -> None:
     """Makes `import openvino_telemetry` fail in this process: Python's own way to block a module."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-
-
-@contextlib.contextmanager
-def printed_to_log(action: str) -> Iterator[None]:
-    """What a library prints belongs into the log: stdout is for a command's own output."""
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(printed):
-            yield
-    finally:
-        if text := printed.getvalue().strip():
-            log.debug(action, text=text)
 
 
 def compile_model(model: Any, precision: Precision, threads: int, *, cache_dir: Path | None = None) -> Any:
