@@ -127,15 +127,29 @@ class JobsSettings(Section):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}JOBS_")
 
-    max_attempts: int = Field(3, ge=1, description="attempts before a job is given up")
+    max_attempts: int = Field(5, ge=1, description="attempts that end in a transient fault before a job is dead")
+    max_losses: int = Field(3, ge=1, description="worker processes a job may lose before it is dead")
     retry_seconds: float = Field(2.0, gt=0, description="wait before the first retry; doubles each time")
-    visibility_timeout_seconds: int = Field(
-        3600, ge=10, description="a job unacknowledged this long is delivered again"
+    max_retry_seconds: float = Field(300.0, gt=0, description="longest wait before a retry")
+    lease_seconds: float = Field(
+        30.0, ge=1, description="a running job that is not heard of for so long is lost, and runs again"
     )
+    visibility_timeout_seconds: int = Field(
+        300, ge=10, description="a message unacknowledged this long is delivered again (the job is not run twice)"
+    )
+    runway: int = Field(4, ge=1, le=100, description="messages that wait in Celery's queues for each warm child")
+    max_backlog: int = Field(1_000_000, ge=1, description="most jobs that may wait; more are refused with 429")
+    max_batch: int = Field(100_000, ge=1, description="most jobs in one batch")
+    time_limit_factor: float = Field(
+        20.0, gt=0, description="longest a job may take, in lengths of its audio, once that is known"
+    )
+    time_limit_seconds: float = Field(600.0, gt=0, description="longest a job may take besides that, in seconds")
     retention_seconds: int = Field(
         7 * 86400, ge=60, description="how long finished jobs and their reports stay in Redis"
     )
-    max_batch: int = Field(10_000, ge=1, description="most jobs in one batch")
+    dead_letter_retention_seconds: int = Field(
+        30 * 86400, ge=60, description="how long dead jobs stay in Redis, to be looked at and replayed"
+    )
 
 
 class WorkerSettings(Section):
@@ -151,6 +165,12 @@ class WorkerSettings(Section):
     )
     lanes: Annotated[tuple[Literal["live", "bulk"], ...], NoDecode] = Field(
         ("live", "bulk"), description="lanes this worker takes jobs from, comma-separated"
+    )
+    live_children: int = Field(
+        1, ge=0, description="children beside those, kept free for the live lane; 0 where only one lane is served"
+    )
+    grace_seconds: float = Field(
+        30.0, gt=0, description="how long a job that runs may go on after SIGTERM before it is handed back"
     )
     load_timeout_seconds: float = Field(600.0, gt=0, description="longest time a child may take to get warm")
     heartbeat_seconds: float = Field(5.0, gt=0, description="how often readiness is written to Redis")
@@ -173,7 +193,7 @@ class ApiSettings(Section):
         (), description="accepted API keys (Authorization: Bearer), comma-separated"
     )
     url: str = Field("", description="where clients reach the API; empty: built from host and port")
-    max_body_bytes: int = Field(4 * 1024**2, gt=0, description="largest request body, in bytes")
+    max_body_bytes: int = Field(16 * 1024**2, gt=0, description="largest request body, in bytes")
 
     @property
     def base_url(self) -> str:

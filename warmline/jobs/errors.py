@@ -4,7 +4,7 @@ WarmlineError
 ├── TransientError            tried again, with back-off
 │   ├── StoreUnavailable      the object store did not answer, throttled, or cut the connection
 │   ├── LedgerUnavailable     Redis did not answer
-│   ├── NotEnqueued           the ledger had the job, the queue did not take its message
+│   ├── BacklogFull           as many jobs wait as may
 │   ├── HubUnavailable        the model hub did not answer
 │   ├── OutOfMemory           the device had no memory for this window
 │   ├── EngineLost            the process that holds the model for several children died
@@ -14,7 +14,8 @@ WarmlineError
     ├── BucketNotAllowed, StoreMisconfigured
     ├── NotAudio, EmptyAudio, BrokenAudio, AudioTooLong, TooManyChannels
     ├── InvalidRequest
-    ├── JobNotFound, BatchNotFound, ReportNotReady
+    ├── TimedOut              the job took longer than its time limit
+    ├── JobNotFound, BatchNotFound, BatchTooLarge, ReportNotReady, NotReplayable
     ├── ModelUnusable, DeviceUnavailable
     └── InternalError         a bug of ours: the log has the traceback, the user has this sentence
 """
@@ -65,11 +66,11 @@ class LedgerUnavailable(TransientError):
     title = "Redis does not answer"
 
 
-class NotEnqueued(TransientError):
-    """The job was accepted but could not be sent to a worker; submit it again."""
+class BacklogFull(TransientError):
+    """As many jobs wait as WARMLINE_JOBS_MAX_BACKLOG allows; submit again later."""
 
-    code = "not_enqueued"
-    title = "Not sent to a worker"
+    code = "backlog_full"
+    title = "Too many jobs wait"
 
 
 class HubUnavailable(TransientError):
@@ -196,6 +197,27 @@ class BatchNotFound(PermanentError):
 
     code = "batch_not_found"
     title = "No such batch"
+
+
+class BatchTooLarge(PermanentError):
+    """The batch has more jobs than WARMLINE_JOBS_MAX_BATCH; split it."""
+
+    code = "batch_too_large"
+    title = "The batch is too large"
+
+
+class NotReplayable(PermanentError):
+    """Only a job that failed or is dead can be replayed."""
+
+    code = "not_replayable"
+    title = "Not to be replayed"
+
+
+class TimedOut(PermanentError):
+    """The job took longer than its time limit (WARMLINE_JOBS_TIME_LIMIT_FACTOR); is the recording intact?"""
+
+    code = "timed_out"
+    title = "The job took too long"
 
 
 class ReportNotReady(PermanentError):

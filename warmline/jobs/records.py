@@ -75,15 +75,17 @@ class BatchItem(Record):
 class JobStatus(StrEnum):
     """Where a job is."""
 
-    QUEUED = "queued"  # in the ledger, waiting for a warm child
-    RUNNING = "running"  # a child works on it
+    QUEUED = "queued"  # in the ledger, waiting for a warm child or for its next attempt
+    RUNNING = "running"  # a child holds its lease and works on it
     SUCCEEDED = "succeeded"  # its report is published
-    FAILED = "failed"  # given up; `failure` says why
+    FAILED = "failed"  # no attempt can mend it; `failure` says why
+    CANCELLED = "cancelled"  # nobody wants it any more
+    DEAD = "dead"  # given up after too many attempts; `failure` says why, and it can be replayed
 
     @property
     def finished(self) -> bool:
-        """True once the job can no longer change."""
-        return self in {JobStatus.SUCCEEDED, JobStatus.FAILED}
+        """True once the job can no longer change, unless it is replayed."""
+        return self not in {JobStatus.QUEUED, JobStatus.RUNNING}
 
 
 class Job(Record):
@@ -103,6 +105,32 @@ class Failure(Record):
 
     code: str
     message: str
+
+
+class Attempt(Record):
+    """One attempt at a job that is over. `ended_at` of a lost one is when the loss was noticed."""
+
+    number: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime
+    outcome: Literal["succeeded", "failed", "retried", "lost", "handed_back", "cancelled", "dead"]
+    failure: Failure | None = None
+
+
+class Refusal(Record):
+    """Why a job was not given to a worker: it has ended, somebody holds its lease, or it is dead now."""
+
+    reason: Literal["ended", "leased", "dead"]
+    holder: str | None = None
+
+
+class Hold(StrEnum):
+    """What a worker learns when it renews the lease of its job."""
+
+    HELD = "held"  # go on
+    CANCEL = "cancel"  # the job is to be cancelled: stop after this window
+    LOST = "lost"  # the job has ended, or another attempt has it: stop, and write nothing
 
 
 class Progress(Record):
@@ -139,6 +167,9 @@ class JobState(Record):
     finished_at: datetime | None = None
     failure: Failure | None = None
     report: ReportLocation | None = None
+    retry_at: datetime | None = Field(None, description="when a queued job is tried again, after a fault")
+    cancel_requested: bool = Field(False, description="it runs, and stops after the window it is at")
+    attempts: tuple[Attempt, ...] = Field((), description="the attempts that are over, oldest first")
 
 
 class BatchState(Record):
@@ -151,12 +182,19 @@ class BatchState(Record):
     running: int
     succeeded: int
     failed: int
+    cancelled: int = 0
+    dead: int = 0
     finished_at: datetime | None = None
+
+    @property
+    def ended(self) -> int:
+        """How many jobs have ended, well or not."""
+        return self.succeeded + self.failed + self.cancelled + self.dead
 
     @property
     def finished(self) -> bool:
         """True once every job has ended."""
-        return self.succeeded + self.failed >= self.total
+        return self.ended >= self.total
 
 
 class ChildState(Record):
