@@ -120,6 +120,9 @@ class S3Settings(Section):
     results_prefix: str = Field("", description="put before every report's key")
     max_object_bytes: int = Field(2 * 1024**3, gt=0, description="largest object fetched, in bytes")
     timeout_seconds: float = Field(30.0, gt=0, description="longest wait for a connection or a read")
+    min_bytes_per_second: int = Field(
+        4096, ge=0, description="a slower body is given up after timeout_seconds, and tried again"
+    )
 
 
 class JobsSettings(Section):

@@ -7,8 +7,8 @@ may pass, ObjectNotFound, ObjectForbidden, InvalidRequest and StoreMisconfigured
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ from warmline.objects.failures import SENTENCES, http_status, s3_code, store_err
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 256 * 1024
 CONNECT_SECONDS = 5.0  # a store that is there answers a SYN within this; the read may take its time
 ATTEMPTS = 3
 MARKER_KEY = ".warmline"  # one object, at most, is left by any number of checks
@@ -84,12 +84,22 @@ class ObjectStore:
             raise self._too_large(source, facts.size_bytes)
         return facts
 
-    def fetch(self, source: Source, to: Path, *, expected: ObjectFacts | None = None) -> ObjectFacts:
+    def fetch(
+        self,
+        source: Source,
+        to: Path,
+        *,
+        expected: ObjectFacts | None = None,
+        on_chunk: Callable[[int], None] | None = None,
+    ) -> ObjectFacts:
         """Writes a call's bytes to the file `to` and says what they are. Memory does not grow with the size.
 
-        `expected` is what `head` gave earlier; without it the object is asked for now. Raises ObjectChanged when
-        the object is no longer that one, ObjectTooLarge, BucketNotAllowed, and StoreUnavailable when the body ends
-        early. No file is left behind by a failure.
+        `expected` is what `head` gave earlier; without it the object is asked for now. `on_chunk` is called with
+        the bytes so far after each piece that arrives, which may be often; what it raises ends the fetch.
+
+        Raises ObjectChanged when the object is no longer that one, ObjectTooLarge, BucketNotAllowed, and
+        StoreUnavailable when the body ends early or comes slower than WARMLINE_S3_MIN_BYTES_PER_SECOND. No file is
+        left behind by a failure.
         """
         facts = expected or self.head(source)
         self.check_allowed(source.bucket)
@@ -102,8 +112,8 @@ class ObjectStore:
                 # A store that takes If-Match and does not heed it.
                 raise ObjectChanged(f"{source.uri}: the object was replaced while the job ran; submit it again.")
             try:
-                with closing(answer["Body"]) as body:
-                    self._write(body, to, source)
+                with answer["Body"] as body:
+                    self._write(self._chunks(body, answer["ContentLength"], source.uri), to, source, on_chunk)
             except BaseException:
                 to.unlink(missing_ok=True)
                 raise
@@ -125,8 +135,11 @@ class ObjectStore:
         """A report's JSON. Raises ObjectNotFound when it is gone, or was never put into S3."""
         if location.bucket is None or location.key is None:
             raise ObjectNotFound("This report was not written to S3.")
-        with store_errors(f"s3://{location.bucket}/{location.key}"):
-            return self._client().get_object(Bucket=location.bucket, Key=location.key)["Body"].read()
+        uri = f"s3://{location.bucket}/{location.key}"
+        with store_errors(uri):
+            answer = self._client().get_object(Bucket=location.bucket, Key=location.key)
+            with answer["Body"] as body:
+                return b"".join(self._chunks(body, answer["ContentLength"], uri))
 
     def list_keys(self, bucket: str, prefix: str = "", *, page_size: int = 1000) -> Iterator[Source]:
         """The calls below a prefix, in the store's order, page by page.
@@ -190,14 +203,45 @@ class ObjectStore:
         except ObjectNotFound:
             return
 
-    def _write(self, body: Any, to: Path, source: Source) -> None:
-        written = 0
+    def _write(
+        self, chunks: Iterator[bytes], to: Path, source: Source, on_chunk: Callable[[int], None] | None
+    ) -> None:
+        size_bytes = 0
         with to.open("wb") as file:
-            for chunk in body.iter_chunks(CHUNK_BYTES):  # raises IncompleteReadError on a short body
-                written += len(chunk)
-                if written > self._settings.max_object_bytes:
-                    raise self._too_large(source, written)
+            for chunk in chunks:
+                size_bytes += len(chunk)
+                if size_bytes > self._settings.max_object_bytes:
+                    raise self._too_large(source, size_bytes)
                 file.write(chunk)
+                if on_chunk is not None:
+                    on_chunk(size_bytes)
+
+    def _chunks(self, body: Any, length_bytes: int, what: str) -> Iterator[bytes]:
+        """A body, piece by piece as they arrive. Raises StoreUnavailable when it ends early or only trickles.
+
+        A read's own time limit starts anew with every byte, so a line that brings one now and then would hold a
+        worker for ever. What the taker of the pieces does with them is not counted as waiting.
+        """
+        least_bytes, size_bytes = self._settings.min_bytes_per_second, 0
+        waited_seconds, waited_bytes = 0.0, 0
+        while True:
+            asked = time.monotonic()
+            chunk = body.read1(CHUNK_BYTES)  # what is there, where read() would wait until all of it is
+            if not chunk:
+                break
+            size_bytes += len(chunk)
+            waited_bytes += len(chunk)
+            waited_seconds += time.monotonic() - asked
+            if waited_seconds >= self._settings.timeout_seconds:
+                if waited_bytes < least_bytes * waited_seconds and size_bytes < length_bytes:
+                    raise StoreUnavailable(
+                        f"{what}: the store sent {waited_bytes:,} bytes in {waited_seconds:.0f} s, less than "
+                        "WARMLINE_S3_MIN_BYTES_PER_SECOND asks for; check the network."
+                    )
+                waited_seconds, waited_bytes = 0.0, 0
+            yield chunk
+        if size_bytes != length_bytes:
+            raise StoreUnavailable(f"{what}: the body ended after {size_bytes:,} of {length_bytes:,} bytes.")
 
     def _too_large(self, source: Source, size_bytes: int) -> ObjectTooLarge:
         return ObjectTooLarge(
