@@ -12,9 +12,24 @@ BROKER = f"{PREFIX}broker:"  # put before every key of Celery's transport: queue
 JOB = f"{PREFIX}job:"  # + job id: a hash, the fields of `rows.JOB_FIELDS`
 REPORT = f"{PREFIX}report:"  # + job id: a string, the report's JSON
 JOBS = f"{PREFIX}jobs:"  # + status: a sorted set of job ids by creation time, for listings
-BATCH = f"{PREFIX}batch:"  # + batch id: a hash, its creation and finish times and a counter for each status
-BATCH_JOBS = f"{PREFIX}batch-jobs:"  # + batch id: a sorted set of its job ids in the order of submission
+
+BATCH = f"{PREFIX}batch:"  # + batch id: a hash, what its jobs have in common, times, a counter for each status
+CALLS = f"{PREFIX}batch-calls:"  # + batch id: a list, a call for each job in the order of submission
 BATCHES = f"{PREFIX}batches"  # a sorted set of batch ids by creation time
+
+WAITING = f"{PREFIX}waiting"  # a hash: lane -> how many jobs wait to be sent
+TURN = f"{PREFIX}turn:"  # + lane: a list of the lines that wait in it, each a batch id or SINGLES_LINE, next first
+SINGLES = f"{PREFIX}singles:"  # + lane: a list of the ids of waiting jobs that are sent one by one
+SINGLES_LINE = "-"
+
+SENT = f"{PREFIX}sent"  # a sorted set of job ids by the time when they were sent; gone when claimed
+DELAYED = f"{PREFIX}delayed"  # a sorted set of job ids by the time when they are tried again
+LEASES = f"{PREFIX}leases"  # a sorted set of job ids by the time when their worker's lease ends
+HOLDERS = f"{PREFIX}holders"  # a hash: worker's child -> the job that it has the lease of
+
+BELL = f"{PREFIX}bell"  # a channel: something is said there when there may be something to send
+FEEDER = f"{PREFIX}feeder"  # a string, the token of the one that feeds; gone when it does not renew it
+
 WORKER = f"{PREFIX}worker:"  # + worker name: a string, its heartbeat's JSON; gone when the worker is
 WORKERS = f"{PREFIX}workers"  # a sorted set of worker names by the time of their last heartbeat
 
@@ -39,9 +54,19 @@ def batch(batch_id: str) -> str:
     return f"{BATCH}{batch_id}"
 
 
-def batch_jobs(batch_id: str) -> str:
-    """The jobs of a batch."""
-    return f"{BATCH_JOBS}{batch_id}"
+def calls(batch_id: str) -> str:
+    """The calls of a batch."""
+    return f"{CALLS}{batch_id}"
+
+
+def turn(lane: str) -> str:
+    """Whose turn it is in a lane."""
+    return f"{TURN}{lane}"
+
+
+def singles(lane: str) -> str:
+    """The waiting jobs of a lane that belong to no waiting batch."""
+    return f"{SINGLES}{lane}"
 
 
 def worker(name: str) -> str:

@@ -10,25 +10,23 @@ The broker is Redis (or Valkey) in the same database as the ledger, under a pref
 
 from __future__ import annotations
 
+import base64
+import json
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import uuid
 from typing import Any, Self
 
 from celery import Celery
-from kombu.exceptions import KombuError
-from redis import RedisError
 
 from config.settings import Settings, SettingsError
 from warmline.jobs import keys
-from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.records import Job, Lane
 
 TASK = "warmline.analyze"
 QUEUES: dict[Lane, str] = {"live": "warmline.live", "bulk": "warmline.bulk"}
+RETRY_QUEUE = "warmline.retry"  # every worker takes from it, so that what failed does not hold up what is new
 
 RESTORE_SECONDS = 5  # how often a worker looks for messages whose visibility timeout is over
-SEND_RETRIES = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 
 
 def make_celery(settings: Settings) -> Celery:
@@ -76,14 +74,12 @@ _MESSAGES: dict[str, Any] = {
     "event_serializer": "json",
     "enable_utc": True,
     "timezone": "UTC",
-    "task_queues": {name: {"routing_key": name} for name in QUEUES.values()},
+    "task_queues": {name: {"routing_key": name} for name in (*QUEUES.values(), RETRY_QUEUE)},
     "task_default_queue": QUEUES["live"],
     "task_create_missing_queues": False,
     "task_ignore_result": True,  # the ledger has the results
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
-    "task_publish_retry": True,
-    "task_publish_retry_policy": SEND_RETRIES,
 }
 _WORKERS: dict[str, Any] = {
     "worker_pool": "prefork",
@@ -97,51 +93,53 @@ _WORKERS: dict[str, Any] = {
 }
 
 
-class JobQueue:
-    """Sends jobs to the workers. Threads may share it."""
+class Messages:
+    """Writes jobs as the messages that Celery's workers take. Threads may share it."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
 
     @classmethod
-    def connect(cls, settings: Settings) -> Self:
-        """A queue at the address in the settings. Connects at first use. Raises SettingsError."""
+    def of(cls, settings: Settings) -> Self:
+        """Messages for the workers of these settings. Raises SettingsError."""
         return cls(make_celery(settings))
 
-    def open(self) -> None:
-        """Connects, so that the first job does not wait for it. Raises LedgerUnavailable."""
-        with _redis_takes(), self._app.producer_or_acquire() as producer:
-            for queue in self._app.amqp.queues.values():
-                producer.maybe_declare(queue)
-            # Built at first use, by imports.
-            _ = self._app.amqp.send_task_message, self._app.amqp.router, self._app.AsyncResult, self._app.backend
+    def write(self, job: Job, queue: str) -> str:
+        """What kombu's Redis transport would push for this job: Celery's task protocol 2 in kombu's envelope.
 
-    def send(self, jobs: Sequence[Job], *, delay_seconds: float = 0.0) -> None:
-        """Sends the jobs in this order, each to its lane, to be taken in `delay_seconds` at the earliest.
-
-        Raises LedgerUnavailable when Redis does not take them; how many it took is then unknown.
+        It is built here, and not sent by Celery, so that one script can push it and enter into the ledger that it
+        was pushed: there is no moment at which only one of the two is true.
         """
-        with _redis_takes(), self._app.producer_or_acquire() as producer, producer.batch():
-            for job in jobs:
-                self._app.send_task(
-                    TASK,
-                    args=[job.model_dump(mode="json")],
-                    argsrepr=f"({job.source.uri})",  # what Flower shows; metadata are nobody's business there
-                    task_id=job.id,
-                    queue=QUEUES[job.lane],
-                    countdown=delay_seconds or None,
-                    producer=producer,
-                    ignore_result=True,
-                )
+        message = self._app.amqp.as_task_v2(
+            job.id,
+            TASK,
+            args=[job.model_dump(mode="json")],
+            kwargs={},
+            argsrepr=f"({job.source.uri})",  # what Flower shows; metadata are nobody's business there
+            ignore_result=True,
+        )
+        body = json.dumps(message.body).encode()
+        envelope = {
+            "body": base64.b64encode(body).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": message.headers,
+            "properties": {
+                **message.properties,
+                "delivery_mode": 2,  # persistent
+                "delivery_info": {"exchange": "", "routing_key": queue},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid.uuid4()),
+            },
+        }
+        return json.dumps(envelope)
 
-    def close(self) -> None:
-        """Closes the connections."""
-        self._app.close()
 
-
-@contextmanager
-def _redis_takes() -> Iterator[None]:
+def job_id_of_message(message: str) -> str | None:
+    """The job that a message in a queue is about; None for what is no message of ours."""
     try:
-        yield
-    except (KombuError, RedisError, OSError) as error:
-        raise LedgerUnavailable(f"Redis did not take the jobs: {error}; check WARMLINE_REDIS_URL.") from error
+        task_id = json.loads(message)["headers"]["id"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return task_id if isinstance(task_id, str) else None

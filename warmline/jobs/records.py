@@ -119,9 +119,9 @@ class Attempt(Record):
 
 
 class Refusal(Record):
-    """Why a job was not given to a worker: it has ended, somebody holds its lease, or it is dead now."""
+    """Why a job was not given to a worker: it has ended, or somebody holds its lease."""
 
-    reason: Literal["ended", "leased", "dead"]
+    reason: Literal["ended", "leased"]
     holder: str | None = None
 
 

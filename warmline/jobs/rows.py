@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from warmline.jobs.records import BatchState, Failure, Job, JobState, Progress, ReportLocation
+from warmline.jobs.batch_ids import job_id_of
+from warmline.jobs.records import (
+    Attempt,
+    BatchItem,
+    BatchState,
+    Failure,
+    Job,
+    JobState,
+    JobStatus,
+    Progress,
+    ReportLocation,
+    Source,
+)
 
 # Of a job's hash; besides these it has created_ms, for the listings, and batch, the batch that counts it.
 JOB_FIELDS = (
@@ -19,8 +32,20 @@ JOB_FIELDS = (
     "finished_ms",
     "failure",
     "report",
+    "retry_at_ms",
+    "cancel",
+    "attempts",  # a line of JSON for each
 )
-BATCH_FIELDS = ("created_ms", "total", "queued", "running", "succeeded", "failed", "finished_ms")
+BATCH_FIELDS = (
+    "created_ms", "total", "queued", "running", "succeeded", "failed", "cancelled", "dead", "finished_ms",
+)  # fmt: skip
+WAITING_FIELDS = (
+    "template",
+    "created_ms",
+    "cursor",
+    "total",
+    "cancelled_ms",
+)  # of a batch's hash, for its waiting jobs
 
 Row = Sequence[str | None]  # the values of such fields, None where there is none
 
@@ -36,7 +61,8 @@ def _moment(since_epoch_ms: str | None) -> datetime | None:
 
 def job_state(row: Row) -> JobState:
     """From the values of JOB_FIELDS."""
-    job, status, attempt, worker, progress, queued, started, finished, failure, report = row
+    (job, status, attempt, worker, progress, queued, started, finished, failure, report,
+     retry_at, cancel, attempts) = row  # fmt: skip
     return JobState.model_validate(
         {
             "job": Job.model_validate_json(job or ""),
@@ -49,23 +75,77 @@ def job_state(row: Row) -> JobState:
             "finished_at": _moment(finished),
             "failure": failure and Failure.model_validate_json(failure),
             "report": report and ReportLocation.model_validate_json(report),
+            "retry_at": _moment(retry_at),
+            "cancel_requested": cancel is not None,
+            "attempts": tuple(map(_attempt, (attempts or "").splitlines())),
         }
     )
+
+
+def _attempt(line: str) -> Attempt:
+    values = json.loads(line)
+    for name in ("started", "ended"):
+        values[f"{name}_at"] = _moment(values.pop(f"{name}_ms"))
+    return Attempt.model_validate(values)
 
 
 def batch_state(batch_id: str, row: Row) -> BatchState:
     """From the values of BATCH_FIELDS."""
     created, *counts, finished = row
-    total, queued, running, succeeded, failed = (int(count or 0) for count in counts)
+    names = ("total", "queued", "running", "succeeded", "failed", "cancelled", "dead")
     return BatchState.model_validate(
         {
             "id": batch_id,
             "created_at": _moment(created),
-            "total": total,
-            "queued": queued,
-            "running": running,
-            "succeeded": succeeded,
-            "failed": failed,
             "finished_at": _moment(finished),
+            **{name: int(count or 0) for name, count in zip(names, counts, strict=True)},
         }
     )
+
+
+class WaitingBatch:
+    """A batch whose jobs have no hashes of their own yet, as far as they wait: the values of WAITING_FIELDS."""
+
+    def __init__(self, batch_id: str, row: Row) -> None:
+        template, created, cursor, total, cancelled = row
+        self.id = batch_id
+        self.created_ms = int(created or 0)
+        self.cursor = int(cursor or 0)  # the place of the first job that waits
+        self.total = int(total or 0)
+        self._cancelled_at = _moment(cancelled)
+        self._template = Job.model_validate_json(template or "")
+
+    @property
+    def status(self) -> JobStatus:
+        """That of all its jobs from the cursor on that have no hash of their own."""
+        return JobStatus.QUEUED if self._cancelled_at is None else JobStatus.CANCELLED
+
+    def job(self, place: int, call: str) -> Job:
+        """Its job at this place, from 0. `call` is what `pack_call` made."""
+        changes: dict[str, object] = {"id": job_id_of(self.id, place)}
+        if call.startswith(_KEY):
+            changes["source"] = Source(bucket=self._template.source.bucket, key=call[1:])
+        else:
+            item = BatchItem.model_validate_json(call[1:])
+            changes |= {"source": item.source, "metadata": {**self._template.metadata, **item.metadata}}
+            if item.options is not None:
+                changes["options"] = item.options
+        return self._template.model_copy(update=changes)
+
+    def state(self, place: int, call: str) -> JobState:
+        """How that job stands."""
+        queued_at = _moment(str(self.created_ms))
+        assert queued_at is not None  # noqa: S101 - there is one
+        job = self.job(place, call)
+        return JobState(job=job, status=self.status, queued_at=queued_at, finished_at=self._cancelled_at)
+
+
+_KEY, _ITEM = "k", "i"  # how a packed call begins
+
+
+def pack_call(item: BatchItem, bucket: str) -> str:
+    """A call of a batch in few bytes: its key alone, if that is all in which it differs from the others."""
+    source = item.source
+    if source.bucket == bucket and source.version_id is None and item.options is None and not item.metadata:
+        return f"{_KEY}{source.key}"
+    return f"{_ITEM}{item.model_dump_json(exclude_defaults=True)}"
