@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,30 +17,41 @@ from api import openapi, problems
 from api.auth import RequireKey, refuse_open_bind
 from api.dependencies import Services
 from api.edge import LimitBody, RequestLog
-from api.routers import batches, health, jobs
+from api.routers import batches, dead_letters, health, jobs
+from api.schemas import BatchRequest, JobRequest
 from config.logging import configure_logging
 from config.settings import Settings, SettingsError, load_settings
+from warmline.jobs.feeder import Feeder
 
 DESCRIPTION = """\
 Turns call recordings in S3 into emotion timelines, with a model that is always warm.
 
-Submit a call with `POST /v1/jobs` or many with `POST /v1/batches`, ask for the job until its status is `succeeded`
-or `failed`, then fetch its report. Every error is a problem document (RFC 9457) with a stable `code`.
+Submit a call with `POST /v1/jobs` or many with `POST /v1/batches`, ask for the job until its status is
+`succeeded`, `failed`, `cancelled` or `dead`, then fetch its report. Every error is a problem document (RFC 9457)
+with a stable `code`.
 """
+
+STOP_SECONDS: Final = 3.0  # a Redis that hangs does not keep the process from ending
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The application. Connects to nothing yet. Raises SettingsError when it would be open to other machines."""
     refuse_open_bind(settings.api)
-    services = Services.connect(settings)
+    services, feeder = Services.connect(settings), Feeder(settings)
+
+    def end() -> None:
+        feeder.stop()
+        services.close()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Beside the start and not before it: without Redis the API must still come up and say so.
-        opening = asyncio.create_task(asyncio.to_thread(services.open))
+        threading.Thread(target=services.open, daemon=True).start()
+        feeder.start()
         yield
-        await opening
-        services.close()
+        ending = threading.Thread(target=end, daemon=True)
+        ending.start()
+        await asyncio.to_thread(ending.join, STOP_SECONDS)
 
     app = FastAPI(
         title="Warmline",
@@ -51,8 +64,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    openapi.install(app, description=DESCRIPTION)
-    for module in (health, jobs, batches):
+    openapi.install(app, description=DESCRIPTION, bodies=(JobRequest, BatchRequest))
+    for module in (health, jobs, batches, dead_letters):
         app.include_router(module.router)
     # The last one added is the first to see a request.
     app.add_middleware(LimitBody, max_bytes=settings.api.max_body_bytes)

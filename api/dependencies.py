@@ -11,7 +11,6 @@ from fastapi import Depends, Request
 from config.settings import Settings
 from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.ledger import Ledger
-from warmline.jobs.queue import JobQueue
 from warmline.objects.store import ObjectStore
 
 log = structlog.get_logger()
@@ -22,11 +21,10 @@ REDIS_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """The ledger, the queue and the object store. Threads share them; each connects at its first use."""
+    """The ledger and the object store. Threads share them; each connects at its first use."""
 
     settings: Settings
     ledger: Ledger
-    queue: JobQueue
     store: ObjectStore
 
     @classmethod
@@ -35,11 +33,9 @@ class Services:
         redis = settings.redis.model_copy(
             update={"timeout_seconds": min(settings.redis.timeout_seconds, REDIS_SECONDS)}
         )
-        hurried = settings.model_copy(update={"redis": redis})
         return cls(
             settings=settings,
             ledger=Ledger.connect(redis, settings.jobs),
-            queue=JobQueue.connect(hurried),
             store=ObjectStore(settings.s3),
         )
 
@@ -47,13 +43,11 @@ class Services:
         """Connects to Redis, so that the first submission does not wait for it. Without Redis it will, later."""
         try:
             self.ledger.ping()
-            self.queue.open()
         except LedgerUnavailable as error:
             log.warning("redis_not_reachable_yet", error=error.message)
 
     def close(self) -> None:
         """Closes the connections."""
-        self.queue.close()
         self.ledger.close()
         self.store.close()
 

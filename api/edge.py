@@ -10,6 +10,7 @@ import asyncio
 import re
 import time
 import uuid
+from contextlib import AsyncExitStack
 from typing import Final
 
 import structlog
@@ -22,6 +23,10 @@ from warmline.jobs.errors import InternalError
 log = structlog.get_logger()
 
 BODY_SECONDS: Final = 30.0  # a body that fits the limit arrives in less on any line worth serving
+LARGE_BYTES: Final = 1024**2
+LARGE_AT_ONCE: Final = (
+    2  # a batch of 100,000 keys takes some 50 MB while it is accepted: the others wait in their sockets
+)
 PROBES: Final = frozenset({"/health", "/live", "/ready"})
 SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -79,20 +84,28 @@ class RequestLog:
 
 
 class LimitBody:
-    """Reads a request's body up to a limit and within a time, then hands it on in one piece."""
+    """Reads a request's body up to a limit and within a time, then hands it on in one piece.
+
+    Few requests with large bodies are served at once: their number does not decide how much memory we take.
+    """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] != "http" or scope["method"] not in {"POST", "PUT", "PATCH"}:
             await self._app(scope, receive, send)
             return
+        async with AsyncExitStack() as until_answered:
+            await self._serve(scope, receive, send, until_answered)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, until_answered: AsyncExitStack) -> None:
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await self._read(scope, receive)
+            async with asyncio.timeout(BODY_SECONDS) as time_limit:
+                body = await self._read(scope, receive, until_answered, time_limit)
         except (BodyTooLarge, TimeoutError) as error:
             refusal = error if isinstance(error, BodyTooLarge) else BodyTooSlow()
             answer = problem(refusal, path=scope["path"], request_id=scope.get("warmline.request_id"))
@@ -101,13 +114,16 @@ class LimitBody:
         if body is None:
             return  # the client went away
         pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        del body
 
         async def replay() -> Message:
             return pending.pop() if pending else await receive()
 
         await self._app(scope, replay, send)
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+    async def _read(
+        self, scope: Scope, receive: Receive, until_answered: AsyncExitStack, time_limit: asyncio.Timeout
+    ) -> bytes | None:
         """The body, or None when the client went away. Raises BodyTooLarge.
 
         A body not far over the limit is read to its end and dropped: a client that is cut off while it sends sees
@@ -117,13 +133,18 @@ class LimitBody:
         patience_bytes = 4 * self._max_bytes
         if announced.isdigit() and int(announced) > patience_bytes:
             raise BodyTooLarge
-        body, size_bytes, more = bytearray(), 0, True
+        body, size_bytes, more, large = bytearray(), 0, True, False
         while more and size_bytes <= patience_bytes:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
             chunk, more = message.get("body", b""), message.get("more_body", False)
             size_bytes += len(chunk)
+            if size_bytes > LARGE_BYTES and not large:
+                large = True
+                time_limit.reschedule(None)
+                await until_answered.enter_async_context(self._large)
+                time_limit.reschedule(asyncio.get_running_loop().time() + BODY_SECONDS)
             if size_bytes <= self._max_bytes:
                 body += chunk
         if size_bytes > self._max_bytes:

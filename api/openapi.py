@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from api.problems import MEDIA_TYPE, BodyTooLarge, BodyTooSlow, NotJson, Problem, Unauthorized, status_of
 from warmline.jobs.errors import InternalError, InvalidRequest, LedgerUnavailable, WarmlineError
 
 Responses = dict[int | str, dict[str, Any]]
+_REFERENCE: Final = "#/components/schemas/{model}"
 
 EVERYWHERE: tuple[type[WarmlineError], ...] = (Unauthorized, InvalidRequest, LedgerUnavailable, InternalError)
 
@@ -33,17 +37,30 @@ def with_body(*kinds: type[WarmlineError]) -> Responses:
     return problems(BodyTooLarge, BodyTooSlow, NotJson, *kinds)
 
 
-def install(app: FastAPI, *, description: str) -> None:
-    """Makes the document once, at the first request for it."""
+def takes(model: type[BaseModel]) -> dict[str, Any]:
+    """A route's `openapi_extra`: the body that it parses itself. `install` has to know the model too."""
+    schema = {"$ref": _REFERENCE.format(model=model.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def install(app: FastAPI, *, description: str, bodies: Sequence[type[BaseModel]]) -> None:
+    """Makes the document once, at the first request for it. `bodies` are what routes parse themselves."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
             made = get_openapi(title=app.title, version=app.version, description=description, routes=app.routes)
+            _add_schemas(made, bodies)
             _move_problems_to_their_media_type(made)
             app.openapi_schema = made
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # the way FastAPI documents
+
+
+def _add_schemas(document: dict[str, Any], bodies: Sequence[type[BaseModel]]) -> None:
+    """What answers hold too (sources, options) is there already, and reads the same both ways."""
+    _, made = models_json_schema([(body, "validation") for body in bodies], ref_template=_REFERENCE)
+    document["components"]["schemas"] = made["$defs"] | document["components"]["schemas"]
 
 
 def _move_problems_to_their_media_type(document: dict[str, Any]) -> None:

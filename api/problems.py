@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from warmline.jobs import errors
@@ -25,7 +25,9 @@ log = structlog.get_logger()
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
-MAX_NAMED_FAULTS: Final = 20  # of a batch with ten thousand bad keys, the first ones are enough
+BACKLOG_RETRY_AFTER_SECONDS: Final = 10  # a worker has to finish something first
+MAX_NAMED_FAULTS: Final = 20  # of a request with hundreds of faults, the first ones are enough
+MAX_LISTED_FAULTS: Final = 10_000  # pydantic can only list all of them at once, which holds up every other thread
 
 
 class Unauthorized(PermanentError):
@@ -70,13 +72,6 @@ class NotJson(PermanentError):
     title = "The body is not JSON"
 
 
-class BatchTooLarge(PermanentError):
-    """The batch has more jobs than WARMLINE_JOBS_MAX_BATCH; split it."""
-
-    code = "batch_too_large"
-    title = "The batch is too large"
-
-
 class NotReady(TransientError):
     """No worker has a warm model yet; jobs are accepted and wait."""
 
@@ -96,16 +91,18 @@ STATUS_BY_ERROR: dict[type[WarmlineError], HTTPStatus] = {
     MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     errors.ReportNotReady: HTTPStatus.CONFLICT,
+    errors.NotReplayable: HTTPStatus.CONFLICT,
     errors.ObjectChanged: HTTPStatus.CONFLICT,
     NotJson: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    BatchTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.BatchTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ObjectTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     # The object store refuses the API's own credentials or settings: the client's request is not at fault.
     errors.ObjectForbidden: HTTPStatus.BAD_GATEWAY,
     errors.StoreMisconfigured: HTTPStatus.BAD_GATEWAY,
+    errors.BacklogFull: HTTPStatus.TOO_MANY_REQUESTS,
     TransientError: HTTPStatus.SERVICE_UNAVAILABLE,
-    PermanentError: HTTPStatus.INTERNAL_SERVER_ERROR,  # what only a worker raises, InternalError among it
+    PermanentError: HTTPStatus.INTERNAL_SERVER_ERROR,  # what only a worker raises, and InternalError
     WarmlineError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
@@ -138,6 +135,37 @@ class Problem(BaseModel):
     errors: list[Fault] | None = Field(None, description="what is wrong with the request, part by part")
 
 
+class RequestRefused(errors.InvalidRequest):
+    """The request is not valid."""
+
+    def __init__(self, message: str | None = None, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults = faults
+
+    @classmethod
+    def by(cls, error: ValidationError | RequestValidationError, part: str = "") -> Self:
+        """What was found wrong with a `part` of the request: named part by part, up to a number."""
+        if isinstance(error, ValidationError):
+            count = error.error_count()
+            if count > MAX_LISTED_FAULTS:
+                return cls(f"The request is not valid: {count:,} faults were found in its {part}.")
+            found: Sequence[Any] = error.errors(include_url=False, include_context=False, include_input=False)
+        else:
+            found = error.errors()
+            count = len(found)
+        faults = [
+            # Without pydantic's `input`: it may be large, and it is the client's own.
+            Fault(
+                location=".".join(map(str, (*filter(None, [part]), *fault["loc"]))),
+                message=fault["msg"].removeprefix("Value error, "),
+            )
+            for fault in found[:MAX_NAMED_FAULTS]
+        ]
+        first = f"{faults[0].location}: {faults[0].message}" if faults else "see `errors`"
+        tail = f" (and {count - 1:,} more)" if count > 1 else ""
+        return cls(f"The request is not valid: {first}{tail}.", faults)
+
+
 def status_of(error: type[WarmlineError]) -> HTTPStatus:
     """The HTTP status for a class of the error tree."""
     return next(STATUS_BY_ERROR[ancestor] for ancestor in error.__mro__ if ancestor in STATUS_BY_ERROR)
@@ -149,7 +177,6 @@ def problem(
     path: str,
     request_id: str | None = None,
     headers: Mapping[str, str] | None = None,
-    faults: Sequence[Fault] = (),
 ) -> JSONResponse:
     """The response for an error; itself an ASGI application, so that middleware can send it too."""
     status = int(status_of(type(error)))
@@ -161,11 +188,12 @@ def problem(
         instance=quote(path[:1024]),
         code=error.code,
         request_id=request_id,
-        errors=list(faults) or None,
+        errors=list(error.faults) or None if isinstance(error, RequestRefused) else None,
     )
     extra = dict(headers or {})
     if isinstance(error, TransientError):
-        extra["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        full = isinstance(error, errors.BacklogFull)
+        extra["Retry-After"] = str(BACKLOG_RETRY_AFTER_SECONDS if full else RETRY_AFTER_SECONDS)
     if isinstance(error, Unauthorized):
         extra["WWW-Authenticate"] = 'Bearer realm="warmline"'
     return JSONResponse(
@@ -187,18 +215,7 @@ async def _on_warmline_error(request: Request, error: WarmlineError) -> JSONResp
 
 
 async def _on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.method == "POST" and content_type != "application/json":
-        return _answer(request, NotJson())
-    faults = [
-        # Without pydantic's `input`: it may be large, and it is the client's own.
-        Fault(location=".".join(map(str, found["loc"])), message=found["msg"].removeprefix("Value error, "))
-        for found in error.errors()[:MAX_NAMED_FAULTS]
-    ]
-    first = f"{faults[0].location}: {faults[0].message}" if faults else "see `errors`"
-    more = len(error.errors()) - 1
-    tail = f" (and {more} more)" if more > 0 else ""
-    return _answer(request, errors.InvalidRequest(f"The request is not valid: {first}{tail}."), faults=faults)
+    return _answer(request, RequestRefused.by(error))
 
 
 async def _on_http_exception(request: Request, error: HTTPException) -> JSONResponse:

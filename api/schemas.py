@@ -65,9 +65,11 @@ class BatchRequest(Record):
         }
     )
 
-    jobs: list[BatchItem] | None = Field(None, min_length=1)
+    # The first bad one of a million ends the reading: all of them would be found in one piece, which nobody may
+    # interrupt.
+    jobs: list[BatchItem] | None = Field(None, min_length=1, fail_fast=True)
     bucket: BucketName | None = Field(None, description="where `keys` or `prefix` are")
-    keys: list[ObjectKey] | None = Field(None, min_length=1)
+    keys: list[ObjectKey] | None = Field(None, min_length=1, fail_fast=True)
     prefix: Prefix | None = Field(None, description="every object whose key begins so; empty: the whole bucket")
     options: Options = Options()
     metadata: Metadata = Field(default_factory=dict, description="for every job of the batch")
@@ -171,6 +173,30 @@ class JobList(BaseModel):
 
     jobs: list[JobView]
     next: str | None = Field(None, description="the next page, relative to the API's address; null: there is none")
+
+
+class Replayed(BaseModel):
+    """How many jobs wait again."""
+
+    replayed: int = Field(examples=[3])
+
+
+class Purged(BaseModel):
+    """How many dead letters are gone."""
+
+    purged: int = Field(examples=[3])
+
+
+class AllOfThem(BaseModel):
+    """A query that chooses nothing. An unknown name is an error: a typing mistake must not mean everything."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class AllOrOfBatch(AllOfThem):
+    """Which dead letters."""
+
+    batch_id: JobId | None = Field(None, description="only those of this batch; without it, all")
 
 
 class BatchList(BaseModel):

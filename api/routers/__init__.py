@@ -1,1 +1,1 @@
-"""One router a file: health, jobs, batches."""
+"""One router a file: health, jobs, batches, dead letters."""

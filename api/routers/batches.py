@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response, Security
 
 from api.auth import bearer_in_openapi
+from api.bodies import SentBody
 from api.dependencies import Provided, Services
-from api.openapi import problems, with_body
-from api.problems import BatchTooLarge
+from api.openapi import problems, takes, with_body
 from api.routers.jobs import Before, Limit, page
-from api.schemas import BatchAccepted, BatchLinks, BatchList, BatchRequest, BatchView, JobId, JobList
+from api.schemas import BatchAccepted, BatchLinks, BatchList, BatchRequest, BatchView, JobId, JobList, Replayed
 from warmline.jobs.errors import (
+    BacklogFull,
     BatchNotFound,
+    BatchTooLarge,
     BucketNotAllowed,
     JobNotFound,
     ObjectForbidden,
@@ -36,18 +38,20 @@ BatchId = JobId
     summary="Submit many calls",
     responses={
         202: {"headers": {"Location": {"description": "the batch's address", "schema": {"type": "string"}}}},
-        **with_body(BatchTooLarge, BucketNotAllowed, ObjectNotFound, ObjectForbidden, StoreUnavailable),
+        **with_body(
+            *(BatchTooLarge, BacklogFull, BucketNotAllowed),
+            *(ObjectNotFound, ObjectForbidden, StoreUnavailable),
+        ),
     },
+    openapi_extra=takes(BatchRequest),
 )
-def submit(request: BatchRequest, response: Response, services: Provided) -> BatchAccepted:
+def submit(body: SentBody, response: Response, services: Provided) -> BatchAccepted:
     """Accepted whole or not at all. A prefix is listed now: a call uploaded later is not of this batch."""
-    items = _at_most(_items(request, services), services.settings.jobs.max_batch)
-    if not items:
-        raise ObjectNotFound(f"There is no object whose key begins with s3://{request.bucket}/{request.prefix}.")
+    request = body.parse(BatchRequest)
+    _refuse_early(request, services)
     state = submit_batch(
         services.ledger,
-        services.queue,
-        items,
+        _calls(request, services),
         options=request.options,
         metadata=request.metadata,
         lane=request.lane,
@@ -79,29 +83,59 @@ def list_jobs_of(
 ) -> JobList:
     """The last submitted first."""
     states = services.ledger.list(batch_id=batch_id, status=status, limit=limit, before=before)
-    return page(f"/v1/batches/{batch_id}/jobs", states, limit, status)
+    return page(f"/v1/batches/{batch_id}/jobs", states, limit, status=status)
 
 
-def _items(request: BatchRequest, services: Services) -> Iterator[BatchItem]:
-    """The batch's jobs, one after the other. Raises BucketNotAllowed at the first that is not allowed."""
-    for item in request.jobs or ():
-        services.store.check_allowed(item.source.bucket)
-        yield item
-    if request.bucket is not None:
-        services.store.check_allowed(request.bucket)
-        for source in _below(request, request.bucket, services):
-            yield BatchItem(source=source)
+@router.post(
+    "/{batch_id}/cancel",
+    summary="Cancel a batch",
+    responses={
+        202: {"model": BatchView, "description": "some of its jobs run, and stop after the window they are at"},
+        **problems(BatchNotFound),
+    },
+)
+def cancel(batch_id: BatchId, response: Response, services: Provided) -> BatchView:
+    """Those of its jobs that wait are cancelled at once; those that have ended stay as they are."""
+    state = services.ledger.cancel_batch(batch_id)
+    response.status_code = 200 if state.finished else 202
+    return BatchView.of(state)
 
 
-def _below(request: BatchRequest, bucket: str, services: Services) -> Iterator[Source]:
+@router.post(
+    "/{batch_id}/replay",
+    status_code=202,
+    summary="Run a batch's failures again",
+    responses=problems(BatchNotFound),
+)
+def replay(batch_id: BatchId, services: Provided) -> Replayed:
+    """Puts those of its jobs that failed or are dead among the waiting ones, and no others."""
+    return Replayed(replayed=services.ledger.replay_all(batch_id))
+
+
+def _refuse_early(request: BatchRequest, services: Services) -> None:
+    """Raises BucketNotAllowed or BatchTooLarge before Redis is asked to hold anything."""
+    buckets = {item.source.bucket for item in request.jobs or ()}
+    for bucket in sorted(buckets | ({request.bucket} if request.bucket else set())):
+        services.store.check_allowed(bucket)
+    limit = services.settings.jobs.max_batch
+    if len(request.jobs or request.keys or ()) > limit:
+        raise BatchTooLarge(f"The batch has more than {limit:,} jobs (WARMLINE_JOBS_MAX_BATCH); split it.")
+
+
+def _calls(request: BatchRequest, services: Services) -> Iterable[BatchItem | Source]:
+    """The batch's calls, one after the other: a prefix is listed while it is accepted, and held nowhere."""
+    if request.jobs is not None:
+        return request.jobs
+    bucket = request.bucket or ""
     if request.keys is not None:
         return (Source(bucket=bucket, key=key) for key in request.keys)
-    return services.store.list_keys(bucket, request.prefix or "")
+    return _listed(bucket, request.prefix or "", services)
 
 
-def _at_most(items: Iterable[BatchItem], limit: int) -> list[BatchItem]:
-    """All of them. Reads one beyond the limit and no further: a prefix may hold millions of keys."""
-    found = list(islice(items, limit + 1))
-    if len(found) > limit:
-        raise BatchTooLarge(f"The batch has more than {limit:,} jobs (WARMLINE_JOBS_MAX_BATCH); split it.")
-    return found
+def _listed(bucket: str, prefix: str, services: Services) -> Iterator[Source]:
+    """What S3 lists. Raises ObjectNotFound when that is nothing."""
+    found = services.store.list_keys(bucket, prefix)
+    first = next(found, None)
+    if first is None:
+        raise ObjectNotFound(f"There is no object whose key begins with s3://{bucket}/{prefix}.")
+    yield from chain((first,), found)

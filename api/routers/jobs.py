@@ -1,20 +1,23 @@
-"""One call, one job: submit it, ask how far it is, fetch its report."""
+"""One call, one job: submit it, ask how far it is, fetch its report, cancel it, replay it."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response, Security
 
 from api.auth import bearer_in_openapi
+from api.bodies import SentBody
 from api.dependencies import Provided
-from api.openapi import problems, with_body
+from api.openapi import problems, takes, with_body
 from api.schemas import JobAccepted, JobId, JobLinks, JobList, JobRequest, JobView
 from warmline.calls.report import Report
 from warmline.jobs.errors import (
+    BacklogFull,
     BucketNotAllowed,
     JobNotFound,
+    NotReplayable,
     ObjectForbidden,
     ObjectNotFound,
     ReportNotReady,
@@ -35,18 +38,19 @@ Before = Annotated[JobId | None, Query(description="only what comes after this j
     summary="Submit a call",
     responses={
         202: {"headers": {"Location": {"description": "the job's address", "schema": {"type": "string"}}}},
-        **with_body(BucketNotAllowed),
+        **with_body(BucketNotAllowed, BacklogFull),
     },
+    openapi_extra=takes(JobRequest),
 )
-def submit(request: JobRequest, response: Response, services: Provided) -> JobAccepted:
-    """Accepted means: it is in the ledger, and ends as succeeded or failed whatever happens in between.
+def submit(body: SentBody, response: Response, services: Provided) -> JobAccepted:
+    """Accepted means: it is in the ledger, and ends as succeeded, failed, cancelled or dead whatever happens.
 
     Whether the object exists is found out by the worker: a job for a missing one fails as `object_not_found`.
     """
+    request = body.parse(JobRequest)
     services.store.check_allowed(request.source.bucket)
     state = submit_job(
         services.ledger,
-        services.queue,
         request.source,
         options=request.options,
         metadata=request.metadata,
@@ -66,13 +70,39 @@ def list_jobs(
 ) -> JobList:
     """The newest first."""
     states = services.ledger.list(status=status, limit=limit, before=before)
-    return page("/v1/jobs", states, limit, status)
+    return page("/v1/jobs", states, limit, status=status)
 
 
 @router.get("/{job_id}", summary="How far is a job?", responses=problems(JobNotFound))
 def get(job_id: JobId, services: Provided) -> JobView:
-    """Its status, its progress while it runs, and in the end where its report is or why there is none."""
+    """Its status, its progress while it runs, its attempts, and in the end its report's place or its failure."""
     return JobView.of(services.ledger.get(job_id))
+
+
+@router.post(
+    "/{job_id}/cancel",
+    summary="Cancel a job",
+    responses={
+        202: {"model": JobView, "description": "it runs, and stops after the window it is at"},
+        **problems(JobNotFound),
+    },
+)
+def cancel(job_id: JobId, response: Response, services: Provided) -> JobView:
+    """A job that waits is cancelled at once. One that has ended stays as it is: look at its `status`."""
+    state = services.ledger.cancel(job_id)
+    response.status_code = 200 if state.status.finished else 202
+    return JobView.of(state)
+
+
+@router.post(
+    "/{job_id}/replay",
+    status_code=202,
+    summary="Run a job again",
+    responses=problems(JobNotFound, NotReplayable),
+)
+def replay(job_id: JobId, services: Provided) -> JobView:
+    """Puts a job that failed or is dead among the waiting ones, with all its attempts before it."""
+    return JobView.of(services.ledger.replay(job_id))
 
 
 @router.get(
@@ -92,16 +122,20 @@ def report(job_id: JobId, services: Provided) -> Response:
     return Response(text, media_type="application/json")
 
 
-def page(path: str, states: tuple[JobState, ...], limit: int, status: JobStatus | None) -> JobList:
+def page(path: str, states: tuple[JobState, ...], limit: int, **filters: str | None) -> JobList:
     """A page of jobs and the address of the next one, if this one is full."""
     following = None
     if len(states) == limit:
-        query = {"limit": limit, "before": states[-1].job.id} | ({"status": status.value} if status else {})
+        query: dict[str, Any] = {"limit": limit, "before": states[-1].job.id}
+        query |= {name: str(value) for name, value in filters.items() if value is not None}
         following = f"{path}?{urlencode(query)}"
     return JobList(jobs=[JobView.of(state) for state in states], next=following)
 
 
 def _no_report(state: JobState) -> ReportNotReady:
-    if state.failure is not None:
-        return ReportNotReady(f"This job failed and has no report: {state.failure.message} [{state.failure.code}]")
+    if state.failure is not None and state.status.finished:
+        why = f"{state.failure.message} [{state.failure.code}]"
+        return ReportNotReady(f"This job is {state.status.value} and has no report: {why}")
+    if state.status.finished:
+        return ReportNotReady(f"This job is {state.status.value} and has no report.")
     return ReportNotReady(f"This job is {state.status.value}; ask again when its status is succeeded.")

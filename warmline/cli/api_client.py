@@ -83,6 +83,39 @@ class ApiClient:
         """A finished job's report."""
         return Report.model_validate(self._call("GET", f"/v1/jobs/{job_id}/report"))
 
+    def cancel(self, job_id: str) -> JobState:
+        """Cancels a job, or asks its worker to; returns how it stands now."""
+        return JobState.model_validate(self._call("POST", f"/v1/jobs/{job_id}/cancel"), extra="ignore")
+
+    def cancel_batch(self, batch_id: str) -> BatchState:
+        """Cancels what has not ended of a batch; returns how it stands now."""
+        return BatchState.model_validate(self._call("POST", f"/v1/batches/{batch_id}/cancel"), extra="ignore")
+
+    def replay(self, job_id: str) -> JobState:
+        """Runs a failed or dead job again; returns how it stands now."""
+        return JobState.model_validate(self._call("POST", f"/v1/jobs/{job_id}/replay"), extra="ignore")
+
+    def replay_batch(self, batch_id: str) -> int:
+        """Runs a batch's failed and dead jobs again; returns how many."""
+        return int(self._call("POST", f"/v1/batches/{batch_id}/replay")["replayed"])
+
+    def dead_letters(self, **params: str | int) -> list[JobState]:
+        """The newest dead letters; `params` are batch_id and limit."""
+        rows = self._call("GET", "/v1/dead-letters", params=params)["jobs"]
+        return [JobState.model_validate(row, extra="ignore") for row in rows]
+
+    def replay_dead_letters(self) -> int:
+        """Runs all dead letters again; returns how many."""
+        return int(self._call("POST", "/v1/dead-letters/replay")["replayed"])
+
+    def purge(self, job_id: str) -> int:
+        """Forgets a dead letter."""
+        return int(self._call("DELETE", f"/v1/dead-letters/{job_id}")["purged"])
+
+    def purge_dead_letters(self, **params: str) -> int:
+        """Forgets all dead letters; `params` is batch_id. Returns how many."""
+        return int(self._call("DELETE", "/v1/dead-letters", params=params)["purged"])
+
     def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         try:
             answer = self._client.request(method, path, **request)

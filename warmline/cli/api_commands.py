@@ -1,25 +1,25 @@
-"""Commands that speak to the API: submit, watch, jobs, batches, report."""
+"""Commands that speak to the API: submit, watch, cancel, jobs, batches, report."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from config.settings import Settings, load_settings
-from warmline.cli import consoles, tables
-from warmline.cli.api_client import ApiClient
+from warmline.cli import consoles, job_tables, tables
+from warmline.cli.api_client import ApiClient, ApiProblem
 from warmline.cli.consoles import PLAIN
 from warmline.jobs.errors import InvalidRequest, JobNotFound
 from warmline.jobs.records import BatchState, JobState, JobStatus
 
 POLL_SECONDS = 0.3
-STYLES = {"queued": "dim", "running": "cyan", "succeeded": "green", "failed": "red"}
+ENDED_BADLY = (JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED)
+
+JobOrBatchId = Annotated[str, typer.Argument(help="A batch's or a job's id.")]
 
 
 def submit(
@@ -57,21 +57,31 @@ def submit(
             _show_batch(api, follow_batch(api, batch_id))
 
 
-def watch(
-    id: Annotated[str, typer.Argument(help="A batch's or a job's id.")],  # noqa: A002 - the name users see
-) -> None:
+def watch(id: JobOrBatchId) -> None:  # noqa: A002 - the name users see
     """Waits for a batch or a job with a progress bar; exit code 0 only when all of it succeeded."""
     with ApiClient(load_settings().api) as api:
-        try:
-            _show_job(api, follow_job(api, api.job(id)))
-        except Exception as error:
-            if getattr(error, "code", "") != JobNotFound.code:
-                raise
+        found = _job_or_batch(id, api.job, api.batch)
+        if isinstance(found, JobState):
+            _show_job(api, follow_job(api, found))
+        else:
             _show_batch(api, follow_batch(api, id))
 
 
+def cancel(id: JobOrBatchId) -> None:  # noqa: A002 - the name users see
+    """Cancels a job or a batch: what waits at once, what runs after the window it is at. What has ended stays."""
+    with ApiClient(load_settings().api) as api:
+        found = _job_or_batch(id, api.cancel, api.cancel_batch)
+    if isinstance(found, BatchState):
+        line = f"{job_tables.outcome(found)}; {found.running} running, which stop soon"
+    else:
+        line = "stops soon" if found.cancel_requested and not found.status.finished else found.status.value
+    consoles.results().print(line, **PLAIN)
+
+
 def jobs(
-    status: Annotated[str, typer.Option(help="queued, running, succeeded or failed.")] = "",
+    status: Annotated[
+        str, typer.Option(help="queued, running, succeeded, failed, cancelled or dead; empty: all.")
+    ] = "",
     batch: Annotated[str, typer.Option(help="Only the jobs of this batch.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
 ) -> None:
@@ -79,17 +89,7 @@ def jobs(
     params: dict[str, str | int] = {"limit": limit} | ({"status": status} if status else {})
     with ApiClient(load_settings().api) as api:
         rows = api.batch_jobs(batch, **params) if batch else api.jobs(**params)
-    table = _table("id", "status", "lane", "call", "submitted", "note")
-    for row in rows:
-        table.add_row(
-            row.job.id,
-            Text(row.status, style=STYLES[row.status]),
-            row.job.lane,
-            Text(row.job.source.uri),
-            f"{row.queued_at.astimezone():%Y-%m-%d %H:%M:%S}",
-            Text(_note(row)),
-        )
-    consoles.results().print(table)
+    consoles.results().print(job_tables.jobs_table(rows))
 
 
 def batches(
@@ -98,11 +98,7 @@ def batches(
     """Lists batches, newest first."""
     with ApiClient(load_settings().api) as api:
         rows = api.batches(limit=limit)
-    table = _table("id", "submitted", "total", "queued", "running", "succeeded", "failed")
-    for row in rows:
-        counts = (row.total, row.queued, row.running, row.succeeded, row.failed)
-        table.add_row(row.id, f"{row.created_at.astimezone():%Y-%m-%d %H:%M:%S}", *map(str, counts))
-    consoles.results().print(table)
+    consoles.results().print(job_tables.batches_table(rows))
 
 
 def report(
@@ -124,7 +120,7 @@ def follow_batch(api: ApiClient, batch_id: str) -> BatchState:
     with consoles.progress_bar(consoles.notes()) as bar:
         task = bar.add_task("calls", total=state.total)
         while not state.finished:
-            bar.update(task, completed=state.succeeded + state.failed)
+            bar.update(task, completed=state.ended)
             time.sleep(POLL_SECONDS)
             state = api.batch(batch_id)
         bar.update(task, completed=state.total)
@@ -152,26 +148,35 @@ def follow_job(api: ApiClient, state: JobState) -> JobState:
 
 def _show_job(api: ApiClient, state: JobState) -> None:
     if state.status is not JobStatus.SUCCEEDED:
-        consoles.notes().print(f"{state.job.source.uri}: {_note(state)}", style="red", **PLAIN)
+        consoles.notes().print(f"{state.job.source.uri}: {_ending(state)}", style="red", **PLAIN)
         raise typer.Exit(1)
     tables.print_report(consoles.results(), api.report(state.job.id))
 
 
 def _show_batch(api: ApiClient, state: BatchState) -> None:
     out = consoles.notes()
-    out.print(f"{state.succeeded} of {state.total} succeeded, {state.failed} failed")
-    if state.failed:
-        for row in api.batch_jobs(state.id, status="failed", limit=20):
-            out.print(f"{row.job.source.uri}: {_note(row)}", style="red", **PLAIN)
+    out.print(job_tables.outcome(state))
+    if state.succeeded < state.total:
+        for status in ENDED_BADLY:
+            for row in api.batch_jobs(state.id, status=status.value, limit=20):
+                out.print(f"{row.job.source.uri}: {_ending(row)}", style="red", **PLAIN)
         raise typer.Exit(1)
 
 
-def _note(state: JobState) -> str:
-    if state.failure:
-        return f"{state.failure.message} [{state.failure.code}]"
-    if state.report:
-        return state.report.uri or "report in Redis"
-    return state.progress.stage if state.progress else ""
+def _ending(state: JobState) -> str:
+    return job_tables.note(state) or state.status.value
+
+
+def _job_or_batch(
+    id_: str, job: Callable[[str], JobState], batch: Callable[[str], BatchState]
+) -> JobState | BatchState:
+    """What the API says of the job with this id or, where there is none, of the batch."""
+    try:
+        return job(id_)
+    except ApiProblem as problem:
+        if problem.code != JobNotFound.code:
+            raise
+        return batch(id_)
 
 
 def _sources(calls: Iterable[str], settings: Settings) -> list[dict[str, str]]:
@@ -211,10 +216,3 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise InvalidRequest(f"metadata is written name=value, and {text!r} is not")
     return name, value
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
