@@ -24,6 +24,7 @@ from config.settings import Settings, SettingsError, load_settings
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.queue import QUEUES, make_celery
 from workers.announcements import Announcements
+from workers.drain import DrainFlag
 from workers.engine_hosts import EngineHosts
 from workers.lifecycle import WarmChild
 from workers.readiness import Gate, Heart, make_steps
@@ -74,7 +75,7 @@ def build_app(settings: Settings, plan: Plan | None = None) -> Celery:
     Without a plan, a worker makes one for the children that Celery was told to have.
     """
     app = make_celery(settings)
-    announcements = Announcements()
+    announcements, drain = Announcements(), DrainFlag()
     children = Children(announcements)
     heart = Heart(Ledger.connect(settings.redis, settings.jobs), children, settings.worker)
     hosts = EngineHosts(settings, announcements, children)
@@ -82,7 +83,7 @@ def build_app(settings: Settings, plan: Plan | None = None) -> Celery:
     warm_gate, warm_limit = make_steps(gate, settings.worker, announcements)
     app.steps["worker"].add(warm_gate)
     app.steps["consumer"].add(warm_limit)
-    child = WarmChild(settings, announcements, hosts)
+    child = WarmChild(settings, announcements, hosts, drain)
     register_tasks(app, child.desk)
     _connect_signals(settings, plan, gate, child, heart)
     return app

@@ -25,6 +25,7 @@ from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import ChildState, Options, ReportLocation, Source
 from warmline.objects.store import ObjectStore
 from workers.announcements import Announcements
+from workers.drain import DrainFlag
 from workers.engine_hosts import EngineHosts
 from workers.scratch import Scratch
 
@@ -44,8 +45,11 @@ REHEARSALS: tuple[tuple[str, float, int], ...] = (("segment", 20, 2), ("utteranc
 class WarmChild:
     """What a child has. Made and prepared in the parent, started in the child."""
 
-    def __init__(self, settings: Settings, announcements: Announcements, hosts: EngineHosts) -> None:
+    def __init__(
+        self, settings: Settings, announcements: Announcements, hosts: EngineHosts, drain: DrainFlag
+    ) -> None:
         self._settings = settings
+        self._drain = drain
         self._announcements = announcements
         self._hosts = hosts
         self._scratch: Scratch | None = None
@@ -100,6 +104,7 @@ class WarmChild:
             store=ObjectStore(self._settings.s3),
             scratch=self._scratch,
             settings=self._settings,
+            drain=self._drain,
         )
         self._rehearse(self._desk)
         return _describe(engine, time.monotonic() - started)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from celery import bootsteps
 from celery.worker.strategy import default
+from kombu.utils.json import loads
 from pydantic import ValidationError
 
 from warmline.jobs.records import Job
@@ -30,6 +32,48 @@ def drop_malformed(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
         return message.reject_log_error(log, consumer.connection_errors)
 
     return handle_well_formed
+
+
+def make_readable_step() -> type[Any]:
+    """A step of Celery's consumer that has its channel drop what is no message; see `drop_unreadable`."""
+
+    class Readable(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, consumer: Any) -> None:
+            drop_unreadable(consumer.task_consumer.channel)
+
+    return Readable
+
+
+def drop_unreadable(channel: Any) -> None:
+    """Has a channel of kombu's Redis transport drop what lies in a queue's list and is no message.
+
+    kombu reads it in the event loop, where what it raises ends the worker, and Redis has forgotten the message.
+    """
+    client = channel.client
+    parse = client.parse_response
+
+    def parse_readable(connection: Any, command: str, **options: Any) -> Any:
+        answer = parse(connection, command, **options)
+        if command == "BRPOP" and answer and not is_readable(answer[1], channel):
+            log.error("bad_message_dropped", problems=["a message is a JSON object as kombu writes it"])
+            return None  # as when the wait was over
+        return answer
+
+    client.parse_response = parse_readable
+
+
+def is_readable(payload: bytes | str, channel: Any) -> bool:
+    """Whether kombu can make a message of this, keep it as unacknowledged, and hand it to Celery."""
+    try:
+        raw = loads(payload)  # type: ignore[no-untyped-call]
+        message = channel.Message(raw, channel=channel)
+        info = message.delivery_info
+        names = (message.delivery_tag, info["exchange"], info["routing_key"])
+        return isinstance(message.headers, dict) and all(isinstance(name, str) for name in names)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False
 
 
 def parse_job(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job | None:

@@ -1,7 +1,9 @@
 """One attempt at a job: claim it, fetch the call, analyse it, publish the report, tell the ledger how it went.
 
-Knows nothing of Celery. What may pass is tried again, what cannot be mended fails at once, and a report is
-published once: in S3 under a key that the object's identity, the options and the model decide.
+Knows nothing of Celery, and sends nothing: what is to be tried again, the ledger sends again. What may pass is
+tried again, what cannot be mended fails at once, and a report is published once: in S3 under a key that the
+object's identity, the options and the model decide. Everything is written under the attempt's number, so what
+comes from an attempt whose lease another one has by now is refused.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ import os
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import psutil
 import structlog
 
 from config.settings import Settings
@@ -21,9 +24,11 @@ from warmline.calls.analyze import analyze_call
 from warmline.calls.report import Report, SourceFacts
 from warmline.jobs.errors import InternalError, LedgerUnavailable, OutOfMemory, TransientError, WarmlineError
 from warmline.jobs.ledger import Ledger
-from warmline.jobs.records import Failure, Job, JobState, Progress, ReportLocation
-from warmline.objects.report_keys import report_key
+from warmline.jobs.records import Failure, Job, JobState, JobStatus, Progress, Refusal, ReportLocation
 from warmline.objects.store import ObjectFacts, ObjectStore
+from workers.drain import DrainFlag
+from workers.lease import Cancelled, Draining, Lease, Stopped
+from workers.publishing import Publisher
 from workers.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -31,10 +36,18 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-PROGRESS_SECONDS = 0.5  # between two writes of a job's progress
 LEDGER_PATIENCE_SECONDS = 60.0  # a finished analysis is not thrown away because Redis restarts
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What a job has come to: where its report is, and its JSON when Redis is to keep it."""
+
+    location: ReportLocation
+    body: str | None
+    report: Report | None  # None: an earlier attempt had published it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,54 +60,84 @@ class Desk:
     store: ObjectStore
     scratch: Scratch
     settings: Settings
+    drain: DrainFlag = field(default_factory=DrainFlag)
 
-    def attempt(self, job: Job) -> float | None:
-        """Works on a job until it has ended, or until there is reason to try it again.
+    @property
+    def name(self) -> str:
+        """This process, as the ledger knows it: the holder of its leases."""
+        return f"{self.worker}/{os.getpid()}"
 
-        Returns None when there is nothing left to do, else the seconds to wait before the next attempt, for which
-        its message has to be sent again. Raises LedgerUnavailable when the ledger could not be told what happened;
-        then the message has to be delivered again.
+    def attempt(self, job: Job) -> None:
+        """Works on a job until it has ended or is somebody else's; its message is done with then, whatever came.
+
+        Raises LedgerUnavailable when the job could not be claimed, and Draining when the worker ends: then the
+        message has to be delivered again.
         """
         with structlog.contextvars.bound_contextvars(job_id=job.id, batch_id=job.batch_id):
-            state = self.ledger.claim(job, f"{self.worker}/{os.getpid()}")
-            if state is None:
-                log.info("job_skipped", reason="it has ended already")
-                return None
-            log.info("job_started", attempt=state.attempt, uri=job.source.uri)
+            if self.drain.is_set():
+                raise Draining
+            claimed = self.ledger.claim(job, self.name)
+            if isinstance(claimed, Refusal):
+                self._step_back(job, claimed)
+                return
+            log.info("job_started", attempt=claimed.attempt, uri=job.source.uri)
             started = time.monotonic()
             try:
-                report, location, body = self._work(job)
-            except WarmlineError as error:
-                return self._end_badly(state, error)
-            except MemoryError:
-                return self._end_badly(state, OutOfMemory("The worker ran out of memory; use fewer children."))
-            except Exception:
-                log.exception("job_crashed")
-                return self._end_badly(state, InternalError())
-            _patiently(lambda: self.ledger.succeed(job.id, location, body))
-            log.info(
-                "job_finished",
-                attempt=state.attempt,
-                seconds=round(time.monotonic() - started, 3),
-                audio_seconds=report.source.duration_seconds,
-                windows=sum(len(channel.windows) for channel in report.channels),
-                rtfx=report.provenance.rtfx,
-            )
-            return None
+                with Lease(self.ledger, claimed, drain=self.drain, settings=self.settings.jobs) as lease:
+                    self._run(claimed, lease, started)
+            except LedgerUnavailable as error:
+                # It is somebody's again when the lease is over.
+                log.error("job_left_to_its_lease", attempt=claimed.attempt, error=error.message)  # noqa: TRY400
 
-    def _work(self, job: Job) -> tuple[Report, ReportLocation, str | None]:
-        """The report, where it is, and its JSON when Redis is to keep it."""
+    def _step_back(self, job: Job, refusal: Refusal) -> None:
+        """The job is not ours. Where a process of this worker held it and died, the ledger is told so."""
+        if refusal.reason == "leased" and refusal.holder is not None:
+            worker, _, pid = refusal.holder.rpartition("/")
+            # Our own name: we were given the lease, and the answer was lost on its way.
+            if worker == self.worker and (refusal.holder == self.name or not _is_alive(int(pid))):
+                self.ledger.lost(job.id, refusal.holder)
+                log.warning("job_of_dead_process", holder=refusal.holder)
+                return
+            log.info("job_stepped_back", holder=refusal.holder)
+            return
+        log.info("job_skipped", reason=refusal.reason)
+
+    def _run(self, state: JobState, lease: Lease, started: float) -> None:
+        """From the claim to the end. Raises LedgerUnavailable when the end could not be told."""
+        try:
+            scored = self._score(state, lease)
+        except Stopped as stopped:
+            self._stop(state, stopped)
+        except WarmlineError as error:
+            self._end_badly(state, lease, error)
+        except MemoryError:
+            self._end_badly(state, lease, OutOfMemory("The worker ran out of memory; use fewer children."))
+        except Exception:
+            log.exception("job_crashed")
+            self._end_badly(state, lease, InternalError())
+        else:
+            self._end_well(state, scored, started)
+
+    def _score(self, state: JobState, lease: Lease) -> Scored:
+        job = state.job
+        fetch_started = time.monotonic()
+        lease.tell(Progress(stage="fetch"))
+        facts = self.store.head(job.source)
+        lease.limit.grow_by_size(facts.size_bytes)
+        lease.check()
+        publisher = Publisher(self.store, self.settings, job, facts, self.engine.info.model_hash)
+        if state.attempt > 1 and (body := publisher.published()) is not None:
+            return Scored(location=publisher.location, body=body, report=None)
         with self.scratch.file() as path:
-            self._tell(job, Progress(stage="fetch"))
-            fetch_started = time.monotonic()
-            facts = self.store.fetch(job.source, path)
-            fetch_seconds = time.monotonic() - fetch_started
-            report = self._analyse(job, path, facts, fetch_seconds)
+            self.store.fetch(job.source, path, expected=facts, on_chunk=lambda _: lease.check())
+            lease.limit.arrived()
+            report = self._analyse(job, path, facts, lease, time.monotonic() - fetch_started)
+        lease.limit.lift()
         windows = sum(len(channel.windows) for channel in report.channels)
-        self._tell(job, Progress(stage="store", windows_done=windows, windows_total=windows))
-        return (report, *self._publish(job, facts, report))
+        lease.tell(Progress(stage="store", windows_done=windows, windows_total=windows))
+        return Scored(location=publisher.location, body=publisher.publish(report, lease), report=report)
 
-    def _analyse(self, job: Job, path: Path, facts: ObjectFacts, fetch_seconds: float) -> Report:
+    def _analyse(self, job: Job, path: Path, facts: ObjectFacts, lease: Lease, fetch_seconds: float) -> Report:
         return analyze_call(
             path,
             source=SourceFacts(
@@ -110,69 +153,72 @@ class Desk:
             settings=self.settings.audio,
             job=job,
             fetch_seconds=fetch_seconds,
-            on_progress=self._progress_writer(job),
+            watcher=lease,
         )
 
-    def _progress_writer(self, job: Job) -> Callable[[int, int], None]:
-        next_write = 0.0
-
-        def write(done: int, total: int) -> None:
-            nonlocal next_write
-            if time.monotonic() < next_write:
-                return
-            next_write = time.monotonic() + PROGRESS_SECONDS
-            self._tell(job, Progress(stage="score", windows_done=done, windows_total=total))
-
-        return write
-
-    def _tell(self, job: Job, progress: Progress) -> None:
-        try:
-            self.ledger.progress(job.id, progress)
-        except LedgerUnavailable as error:
-            log.warning("progress_not_written", error=error.message)  # the work goes on without
-
-    def _publish(self, job: Job, facts: ObjectFacts, report: Report) -> tuple[ReportLocation, str | None]:
-        results = self.settings.general.results
-        body = report.model_dump_json()
-        bucket = key = None
-        if results in {"s3", "both"}:
-            bucket = self.settings.s3.results_bucket
-            key = report_key(
-                job.source,
-                job.options,
-                etag=facts.etag,
-                version_id=facts.version_id,
-                model_hash=self.engine.info.model_hash,
-                prefix=self.settings.s3.results_prefix,
+    def _end_well(self, state: JobState, scored: Scored, started: float) -> None:
+        ours = _patiently(lambda: self.ledger.succeed(state.job.id, state.attempt, scored.location, scored.body))
+        if not ours:
+            log.warning("attempt_superseded", attempt=state.attempt)
+        elif scored.report is None:
+            log.info("job_settled", attempt=state.attempt, reason="an earlier attempt had published the report")
+        else:
+            log.info(
+                "job_finished",
+                attempt=state.attempt,
+                seconds=round(time.monotonic() - started, 3),
+                audio_seconds=scored.report.source.duration_seconds,
+                windows=sum(len(channel.windows) for channel in scored.report.channels),
+                rtfx=scored.report.provenance.rtfx,
             )
-            if not self.store.put_report(key, body.encode()):
-                log.info("report_was_there", key=key)
-        in_redis = results in {"redis", "both"}
-        return ReportLocation(in_redis=in_redis, bucket=bucket, key=key), body if in_redis else None
 
-    def _end_badly(self, state: JobState, error: WarmlineError) -> float | None:
-        """Another attempt for what may pass, while there are attempts left; else the job has failed."""
-        job_id, jobs = state.job.id, self.settings.jobs
-        if isinstance(error, TransientError) and state.attempt < jobs.max_attempts:
-            wait = min(
-                retry_seconds(jobs.retry_seconds, state.attempt),
-                # A message that waits longer would be delivered to another worker meanwhile.
-                jobs.visibility_timeout_seconds / 2,
-            )
-            _patiently(lambda: self.ledger.retry(job_id))
-            log.warning("job_retried", code=error.code, error=error.message, wait_seconds=round(wait, 2))
-            return wait
-        _patiently(lambda: self.ledger.fail(job_id, Failure(code=error.code, message=error.message)))
-        log.warning("job_failed", code=error.code, error=error.message, attempt=state.attempt)
-        return None
+    def _stop(self, state: JobState, stopped: Stopped) -> None:
+        job_id, attempt = state.job.id, state.attempt
+        match stopped:
+            case Cancelled():
+                ours, action = _patiently(lambda: self.ledger.cancelled(job_id, attempt)), "job_cancelled"
+            case Draining():
+                ours, action = _patiently(lambda: self.ledger.hand_back(job_id, attempt)), "job_handed_back"
+            case _:
+                ours, action = False, ""
+        log.info(action if ours else "attempt_superseded", attempt=attempt)
+
+    def _end_badly(self, state: JobState, lease: Lease, error: WarmlineError) -> None:
+        """Another attempt for what may pass, if the ledger grants one; else the job has failed."""
+        lease.limit.lift()
+        job_id, attempt, jobs = state.job.id, state.attempt, self.settings.jobs
+        failure = Failure(code=error.code, message=error.message)
+        facts = {"attempt": attempt, "code": error.code, "error": error.message}
+        if isinstance(error, TransientError):
+            retried = sum(past.outcome == "retried" for past in state.attempts)
+            wait = min(retry_seconds(jobs.retry_seconds, retried + 1), jobs.max_retry_seconds)
+            status = _patiently(lambda: self.ledger.retry(job_id, attempt, failure, delay_seconds=wait))
+            if status is JobStatus.QUEUED:
+                log.warning("job_retried", wait_seconds=round(wait, 2), **facts)
+            elif status is not None:
+                log.error("job_dead", **facts)
+            ended = status is not None
+        else:
+            ended = _patiently(lambda: self.ledger.fail(job_id, attempt, failure))
+            if ended:
+                log.warning("job_failed", **facts)
+        if not ended:
+            log.warning("attempt_superseded", attempt=attempt)
 
 
-def retry_seconds(first: float, attempt: int) -> float:
-    """How long to wait after so many attempts: doubled each time, a quarter more or less at random.
+def retry_seconds(first: float, failures: int) -> float:
+    """How long to wait after so many failures: doubled each time, a quarter more or less at random.
 
     The chance keeps jobs that failed together (a store that restarted) from coming back together.
     """
-    return first * 2.0 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
+    return first * 2.0 ** (failures - 1) * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _patiently(write: Callable[[], _T]) -> _T:

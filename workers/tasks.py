@@ -1,4 +1,7 @@
-"""The Celery task: a message in, an attempt, and the message is acknowledged, sent again later, or given back."""
+"""The Celery task: a message in, an attempt, and the message is acknowledged, or given back to the broker.
+
+It is given back only before a job is claimed. From then on the ledger answers for the job, and sends it again.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from warmline.jobs.errors import EngineLost, LedgerUnavailable
-from warmline.jobs.queue import TASK, JobQueue
-from workers.messages import drop_malformed, parse_job
+from warmline.jobs.queue import TASK
+from workers.lease import Draining
+from workers.messages import drop_malformed, make_readable_step, parse_job
 
 if TYPE_CHECKING:
     from workers.scoring import Desk
@@ -24,8 +28,7 @@ GIVE_BACK_SECONDS = 1.0  # before a message is given back, so that what is in tr
 
 def register_tasks(app: Celery, desk: Callable[[], Desk]) -> None:
     """Adds the task to the application. `desk` is called in a warm child; raises EngineLost in one that was."""
-    queue = JobQueue(app)
-
+    app.steps["consumer"].add(make_readable_step())
     strategy = f"{drop_malformed.__module__}:{drop_malformed.__name__}"
 
     @app.task(name=TASK, Strategy=strategy)  # type: ignore[untyped-decorator]
@@ -34,9 +37,9 @@ def register_tasks(app: Celery, desk: Callable[[], Desk]) -> None:
         if job is None:
             return
         try:
-            wait_seconds = desk().attempt(job)
-            if wait_seconds is not None:
-                queue.send([job], delay_seconds=wait_seconds)
+            desk().attempt(job)
+        except Draining:
+            raise Reject("the worker ends", requeue=True) from None
         except (EngineLost, LedgerUnavailable) as error:
             log.warning("message_given_back", job_id=job.id, error=error.message)
             time.sleep(GIVE_BACK_SECONDS)

@@ -112,10 +112,48 @@ def test_an_utterance_is_the_whole_channel(engine: Engine) -> None:
         assert channel.summary.scores == window.scores
 
 
-def test_progress_counts_windows_and_tells_their_number_at_the_end(engine: Engine) -> None:
-    told: list[tuple[int, int]] = []
-    report = analyze(BILLING, engine, on_progress=lambda done, total: told.append((done, total)))
+class Told:
+    """A watcher that remembers what it was told, and ends the analysis where it is to."""
+
+    def __init__(self, *, stop_at_windows: int = 10**9, stop_at_seconds: float = 10**9) -> None:
+        self.windows: list[tuple[int, int]] = []
+        self.seconds: list[float] = []
+        self._stop_at = stop_at_windows, stop_at_seconds
+
+    def on_windows(self, done: int, total: int) -> None:
+        self.windows.append((done, total))
+        if done >= self._stop_at[0]:
+            raise InterruptedError
+
+    def on_audio(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        if seconds >= self._stop_at[1]:
+            raise InterruptedError
+
+
+def test_a_watcher_is_told_of_windows_and_of_audio(engine: Engine) -> None:
+    told = Told()
+    report = analyze(BILLING, engine, watcher=told)
     windows = sum(len(channel.windows) for channel in report.channels)
-    assert told[-1] == (windows, windows)
-    assert {total for _, total in told[:-1]} == {0}
-    assert all(left[0] <= right[0] for left, right in pairwise(told))
+    assert told.windows[-1] == (windows, windows)
+    assert {total for _, total in told.windows[:-1]} == {0}
+    assert all(left[0] <= right[0] for left, right in pairwise(told.windows))
+    # The header says how long the call is, so that is known from the first block on
+    assert told.seconds == pytest.approx([report.source.duration_seconds] * len(told.seconds), abs=1e-3)
+    assert len(told.seconds) > 20
+
+
+def test_a_watcher_ends_the_analysis_before_the_next_window(engine: Engine) -> None:
+    # Given a watcher that has seen enough after the first window; when it says so
+    told = Told(stop_at_windows=1)
+    with pytest.raises(InterruptedError):
+        analyze(BILLING, engine, watcher=told)
+    # Then it is not asked again
+    assert [done for done, _ in told.windows if done] == [engine.windows_at_once]
+
+
+def test_a_watcher_ends_the_reading(engine: Engine) -> None:
+    told = Told(stop_at_seconds=1)
+    with pytest.raises(InterruptedError):
+        analyze(BILLING, engine, watcher=told)
+    assert len(told.seconds) == 1

@@ -11,7 +11,7 @@ Decoding, the search for speech and the caller's work on a window take turns: on
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +31,10 @@ SLAB_SAMPLES = 512 * CHUNK_SAMPLES
 # no recording, and the model's variance over a window would overflow.
 LARGEST_SAMPLE = 2.0**31
 
+# Told after each block, in the thread that reads, how many seconds the call has at least: as its header says or as
+# decoded so far, whichever is more. What it raises ends the reading.
+OnAudio = Callable[[float], None]
+
 _T = TypeVar("_T")
 
 
@@ -43,12 +47,13 @@ class CallAudio:
     `stage_seconds`     wall seconds spent on `decode` (resampling included) and on `speech`
     """
 
-    def __init__(self, decoder: Decoder, limits: AudioSettings) -> None:
+    def __init__(self, decoder: Decoder, limits: AudioSettings, on_audio: OnAudio | None = None) -> None:
         self.info: AudioInfo = decoder.info
         self.speech_seconds: tuple[float, ...] = (0.0,) * decoder.info.channels
         self.stage_seconds: dict[str, float] = {"decode": 0.0, "speech": 0.0}
         self._decoder = decoder
         self._limits = limits
+        self._on_audio = on_audio
         self._frames_decoded = 0
 
     @property
@@ -124,6 +129,8 @@ class CallAudio:
             # Counted, because a header may claim less than what follows it.
             if self.duration_seconds > max_seconds:
                 raise AudioTooLong
+            if self._on_audio is not None:
+                self._on_audio(max(self.duration_seconds, self.info.declared_seconds or 0.0))
             # A NaN fails every comparison, so one comparison finds it and infinity too.
             if not (np.abs(block) <= LARGEST_SAMPLE).all():
                 raise BrokenAudio(
@@ -145,13 +152,13 @@ class CallAudio:
 
 
 @contextmanager
-def open_call(path: Path, limits: AudioSettings) -> Iterator[CallAudio]:
-    """Opens a file by its content.
+def open_call(path: Path, limits: AudioSettings, on_audio: OnAudio | None = None) -> Iterator[CallAudio]:
+    """Opens a file by its content. `on_audio` is called while it is read, and may end that: see `OnAudio`.
 
     Raises ObjectNotFound, ObjectForbidden, EmptyAudio, NotAudio, TooManyChannels.
     """
     decoder = open_decoder(path, max_channels=limits.max_channels)
     try:
-        yield CallAudio(decoder, limits)
+        yield CallAudio(decoder, limits, on_audio)
     finally:
         decoder.close()

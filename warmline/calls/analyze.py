@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -36,10 +36,18 @@ from warmline.emotion.engine import Engine, EngineInfo, Scores
 from warmline.jobs.errors import ModelUnusable
 from warmline.jobs.records import Job, Options
 
-OnProgress = Callable[[int, int], None]  # windows done, windows in all: 0 until the audio has been read to its end
-
 # Windows that wait for the engine, at least: a slab of speech in two channels.
 WINDOWS_AHEAD = 8
+
+
+class Watcher(Protocol):
+    """Follows an analysis. What it raises ends the analysis, before the next window."""
+
+    def on_windows(self, done: int, total: int) -> None:
+        """Before each batch of windows: how many are done, of how many; 0 until all audio has been read."""
+
+    def on_audio(self, seconds: float) -> None:
+        """After each block of audio, from another thread: the call has at least so many seconds."""
 
 
 def analyze_call(
@@ -51,7 +59,7 @@ def analyze_call(
     settings: AudioSettings,
     job: Job | None = None,
     fetch_seconds: float | None = None,
-    on_progress: OnProgress | None = None,
+    watcher: Watcher | None = None,
 ) -> Report:
     """Scores the call in the file and reports on it. `job` gives the report its id and metadata.
 
@@ -60,8 +68,8 @@ def analyze_call(
     """
     started = time.perf_counter()
     stage_seconds = {} if fetch_seconds is None else {"fetch": fetch_seconds}
-    with open_call(path, settings) as call:
-        scored, score_seconds = _score_windows(call, engine, options, on_progress)
+    with open_call(path, settings, watcher.on_audio if watcher else None) as call:
+        scored, score_seconds = _score_windows(call, engine, options, watcher)
     stage_seconds |= call.stage_seconds | {"score": score_seconds}
     wall_seconds = time.perf_counter() - started
     return Report(
@@ -94,7 +102,7 @@ def channel_roles(channels: int, roles: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _score_windows(
-    call: CallAudio, engine: Engine, options: Options, on_progress: OnProgress | None
+    call: CallAudio, engine: Engine, options: Options, watcher: Watcher | None
 ) -> tuple[list[list[ScoredWindow]], float]:
     """The scored windows of each channel, and the wall seconds that the engine worked or kept us waiting."""
     if options.granularity == "utterance":  # a window may be minutes long: one at a time, and one ahead
@@ -105,15 +113,20 @@ def _score_windows(
     scored: list[list[ScoredWindow]] = [[] for _ in range(call.info.channels)]
     done = 0
     with Ahead(windows, limit=ahead) as found:
+
+        def take() -> list[Window]:
+            batch = found.take(at_once)
+            if watcher:  # here and not after the scores: who stops us now saves this batch
+                watcher.on_windows(done, 0)
+            return batch
+
         scoring = _Scoring(engine)
-        for batch, scores in scoring.run(iter(lambda: found.take(at_once), [])):
+        for batch, scores in scoring.run(iter(take, [])):
             for window, row in zip(batch, _checked(scores), strict=True):
                 scored[window.channel].append(_scored_window(window, row, engine.info.labels))
             done += len(batch)
-            if on_progress:
-                on_progress(done, 0)
-    if on_progress:
-        on_progress(done, done)
+    if watcher:
+        watcher.on_windows(done, done)
     return scored, scoring.seconds
 
 
