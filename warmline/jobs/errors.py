@@ -5,7 +5,9 @@ WarmlineError
 │   ├── StoreUnavailable      the object store did not answer, throttled, or cut the connection
 │   ├── LedgerUnavailable     Redis did not answer
 │   ├── BacklogFull           as many jobs wait as may
+│   ├── NetworkFault          a connection to something else broke off
 │   ├── HubUnavailable        the model hub did not answer
+│   ├── ScratchUnusable       the worker's disk is full or failing
 │   ├── OutOfMemory           the device had no memory for this window
 │   ├── EngineLost            the process that holds the model for several children died
 │   └── WorkerLost            the process that ran the job died
@@ -78,6 +80,20 @@ class HubUnavailable(TransientError):
 
     code = "hub_unavailable"
     title = "The model hub does not answer"
+
+
+class NetworkFault(TransientError):
+    """A connection broke off or timed out; check the network between this machine and the others."""
+
+    code = "network_fault"
+    title = "The network failed"
+
+
+class ScratchUnusable(TransientError):
+    """The worker's disk is full or failing; make room in WARMLINE_WORKER_SCRATCH_DIR."""
+
+    code = "scratch_unusable"
+    title = "The worker's disk cannot be used"
 
 
 class OutOfMemory(TransientError):

@@ -27,8 +27,9 @@ from warmline.jobs.errors import (
     StoreMisconfigured,
     StoreUnavailable,
 )
+from warmline.jobs.faults import SENTENCES
 from warmline.jobs.records import ReportLocation, Source
-from warmline.objects.failures import SENTENCES, http_status, s3_code, store_errors
+from warmline.objects.failures import http_status, s3_code, store_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
