@@ -37,7 +37,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def worker_settings(
     tiny_model: Path, s3_settings: S3Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> NewSettings:
-    """Makes the settings of a worker with one child, a beat a second, and quick retries, on a given Redis."""
+    """Makes the settings of a worker with one child, a beat a second, and quick retries, on a given Redis.
+
+    What is given beyond the arguments by name goes to the section of the queue's rules.
+    """
     models_dir = tmp_path_factory.mktemp("models")
 
     def make(
@@ -47,15 +50,19 @@ def worker_settings(
         children: int = 1,
         results: str = "both",
         s3: S3Settings = s3_settings,
+        **jobs: float,
     ) -> Settings:
         return Settings(
             general=GeneralSettings.model_validate({"results": results}),
             redis=RedisSettings(url=SecretStr(redis_url)),
             s3=s3,
             emotion=EmotionSettings(model=str(model), models_dir=models_dir, threads=1),
-            jobs=JobsSettings(max_attempts=3, retry_seconds=0.2),
+            jobs=JobsSettings.model_validate({"max_attempts": 3, "retry_seconds": 0.2} | jobs),
             worker=WorkerSettings(
-                children=children, heartbeat_seconds=1, scratch_dir=tmp_path_factory.mktemp("scratch")
+                children=children,
+                live_children=0,
+                heartbeat_seconds=1,
+                scratch_dir=tmp_path_factory.mktemp("scratch"),
             ),
         )
 

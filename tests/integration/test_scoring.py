@@ -39,8 +39,8 @@ def new_desk(
 ) -> Iterator[NewDesk]:
     opened: list[Desk] = []
 
-    def make(*, results: str = "both", s3: S3Settings = s3_settings) -> Desk:
-        settings = worker_settings(redis_url, results=results, s3=s3)
+    def make(*, results: str = "both", s3: S3Settings = s3_settings, **jobs: float) -> Desk:
+        settings = worker_settings(redis_url, results=results, s3=s3, **jobs)
         scratch = Scratch.open(settings.worker.scratch_dir)
         scratch.enter_child()
         desk = Desk(
@@ -65,6 +65,16 @@ def job_for(source: Source, **fields: object) -> Job:
     return Job.model_validate({"id": uuid.uuid4().hex, "source": source, "created_at": datetime.now(UTC)} | fields)
 
 
+def call_in_lost_store(tmp_path: Path) -> tuple[Source, S3Settings]:
+    """A call in a store that has gone."""
+    with running_s3(tmp_path) as settings:
+        store = ObjectStore(settings)
+        store.ensure_bucket("calls")
+        source = store.put_call("calls", "x.wav", Path(__file__))
+        store.close()
+    return source, settings
+
+
 def left_in_scratch(desk: Desk) -> list[Path]:
     return [path for path in desk.settings.worker.scratch_dir.rglob("*") if path.is_file() and path.name != "lock"]
 
@@ -74,7 +84,7 @@ def test_the_report_is_where_the_settings_say(new_desk: NewDesk, call: Source, r
     # When a job is done
     desk = new_desk(results=results)
     job = job_for(call, options=Options(roles=(f"only_{results}",)))
-    assert desk.attempt(job) is None
+    desk.attempt(job)
     # Then its report is in the places asked for, and the ledger says where
     state = desk.ledger.get(job.id)
     assert state.status is JobStatus.SUCCEEDED
@@ -125,32 +135,31 @@ def test_a_finished_job_is_not_worked_on_again(new_desk: NewDesk, call: Source) 
     job = job_for(call)
     desk.attempt(job)
     before = desk.ledger.get(job.id)
-    assert desk.attempt(job) is None
+    desk.attempt(job)
     assert desk.ledger.get(job.id) == before
 
 
-def test_a_store_that_went_away_is_waited_for_with_the_job_queued(
-    new_desk: NewDesk, engine: Engine, tmp_path: Path
+def test_a_store_that_went_away_is_waited_for_until_the_attempts_are_used_up(
+    new_desk: NewDesk, tmp_path: Path
 ) -> None:
     # Given a call in a store that has gone
-    with running_s3(tmp_path) as settings:
-        store = ObjectStore(settings)
-        store.ensure_bucket("calls")
-        source = store.put_call("calls", "x.wav", Path(__file__))
-        store.close()
-    desk = new_desk(s3=settings)
+    source, settings = call_in_lost_store(tmp_path)
+    desk = new_desk(s3=settings, retry_seconds=10, max_retry_seconds=15)
     job = job_for(source)
-    # When it is worked on, then it is queued again, to be sent later, each time later still
-    waits = [desk.attempt(job)]
-    assert desk.ledger.get(job.id).status is JobStatus.QUEUED
-    waits.append(desk.attempt(job))
-    assert [wait is not None and wait > 0 for wait in waits] == [True, True]
+    # When it is worked on, then it is queued again for later, the second time for later still, but not too late
+    for least, most in ((7, 13), (14, 15.1)):
+        desk.attempt(job)
+        state = desk.ledger.get(job.id)
+        assert state.status is JobStatus.QUEUED
+        assert state.retry_at is not None
+        assert least <= (state.retry_at - state.attempts[-1].ended_at).total_seconds() <= most
     # Until its attempts are used up
-    assert desk.attempt(job) is None
+    desk.attempt(job)
     state = desk.ledger.get(job.id)
-    assert (state.status, state.attempt) == (JobStatus.FAILED, 3)
+    assert (state.status, state.attempt) == (JobStatus.DEAD, 3)
     assert state.failure is not None
     assert state.failure.code == "store_unavailable"
+    assert [past.outcome for past in state.attempts] == ["retried", "retried", "dead"]
 
 
 def test_what_nobody_foresaw_fails_the_job_and_not_the_worker(new_desk: NewDesk, call: Source) -> None:
@@ -160,7 +169,7 @@ def test_what_nobody_foresaw_fails_the_job_and_not_the_worker(new_desk: NewDesk,
         shutil.rmtree(directory)
     # When a job comes, then it fails with a code and a sentence, without the internals
     job = job_for(call)
-    assert desk.attempt(job) is None
+    desk.attempt(job)
     state = desk.ledger.get(job.id)
     assert state.status is JobStatus.FAILED
     assert state.failure is not None

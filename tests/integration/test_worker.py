@@ -39,7 +39,7 @@ def worker(
     """A warm worker, to which jobs had been sent before it was started."""
     log = tmp_path_factory.mktemp("worker") / "worker.log"
     worker = WorkerProcess(worker_settings(module_redis_url, model="mini"), log)
-    submit_batch(worker.ledger, worker.queue, [call] * EARLY_JOBS)
+    submit_batch(worker.ledger, [call] * EARLY_JOBS)
     with worker:
         worker.wait_warm()
         yield worker
@@ -87,7 +87,7 @@ def test_a_job_leaves_its_report_in_redis_and_s3(
 ) -> None:
     # When a job with options and metadata is submitted
     options = Options(roles=("agent", "customer"))
-    state = submit_job(worker.ledger, worker.queue, call, options=options, metadata={"line": "7"})
+    state = submit_job(worker.ledger, call, options=options, metadata={"line": "7"})
     done = worker.wait_finished(state.job.id)
     # Then its report is in both places, the same
     assert done.status is JobStatus.SUCCEEDED
@@ -111,8 +111,7 @@ def test_a_second_job_for_the_same_call_and_options_keeps_the_first_report(
     # Given a report in S3
     options = Options(granularity="utterance")
     first, second = (
-        worker.wait_finished(submit_job(worker.ledger, worker.queue, call, options=options).job.id)
-        for _ in range(2)
+        worker.wait_finished(submit_job(worker.ledger, call, options=options).job.id) for _ in range(2)
     )
     # Then another job with the same question points to it, and it is still the first one's
     assert first.report is not None
@@ -132,7 +131,7 @@ def test_what_cannot_be_mended_fails_at_once(
     if content is not None:
         (tmp_path / key).write_bytes(content)
         source = ObjectStore(s3_settings).put_call("calls", source.key, tmp_path / key)
-    failed = worker.wait_finished(submit_job(worker.ledger, worker.queue, source).job.id)
+    failed = worker.wait_finished(submit_job(worker.ledger, source).job.id)
     assert (failed.status, failed.attempt) == (JobStatus.FAILED, 1)
     assert failed.failure is not None
     assert failed.failure.code == code
@@ -175,7 +174,7 @@ def test_bad_messages_are_dropped_and_the_next_job_runs(worker: WorkerProcess, r
         raw.lpush(f"{keys.BROKER}{QUEUES['live']}", envelope(headers, body))
     app.close()
     # When a good one comes after them
-    state = submit_job(worker.ledger, worker.queue, call)
+    state = submit_job(worker.ledger, call)
     # Then it runs, in the same child, and nothing of the others is left to come again
     assert worker.wait_finished(state.job.id).status is JobStatus.SUCCEEDED
     assert worker.children() == before
@@ -205,11 +204,11 @@ def envelope(headers: dict[str, Any], body: bytes) -> str:
 
 def test_a_child_killed_between_jobs_is_replaced_by_one_that_serves(worker: WorkerProcess, call: Source) -> None:
     # Given a child that has done a job
-    worker.wait_finished(submit_job(worker.ledger, worker.queue, call).job.id)
+    worker.wait_finished(submit_job(worker.ledger, call).job.id)
     (old,) = worker.children()
     # When it is killed and a job comes
     kill(old)
-    state = submit_job(worker.ledger, worker.queue, call)
+    state = submit_job(worker.ledger, call)
     # Then a new child, warm before it started, does it
     done = worker.wait_finished(state.job.id)
     assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 1)
@@ -226,7 +225,7 @@ def test_no_message_is_taken_while_no_child_is_warm(worker: WorkerProcess, raw: 
     replacement = worker.hold_new_child(old)
     time.sleep(1.5)  # the wait for a message that was under way at the kill lasts a second
     # When a job comes
-    state = submit_job(worker.ledger, worker.queue, call)
+    state = submit_job(worker.ledger, call)
     time.sleep(0.5)
     # Then it is left for other workers
     assert raw.llen(f"{keys.BROKER}{QUEUES['live']}") == 1
@@ -239,7 +238,7 @@ def test_no_message_is_taken_while_no_child_is_warm(worker: WorkerProcess, raw: 
 
 def test_a_job_whose_child_is_killed_runs_again(worker: WorkerProcess, call: Source) -> None:
     # Given a running job
-    state = submit_job(worker.ledger, worker.queue, call)
+    state = submit_job(worker.ledger, call)
     held = worker.hold(state.job.id)
     # When its child is killed
     held.kill()
@@ -252,7 +251,7 @@ def test_a_job_whose_child_is_killed_runs_again(worker: WorkerProcess, call: Sou
 
 def test_a_job_that_kills_its_child_each_time_is_given_up(worker: WorkerProcess, call: Source) -> None:
     # Given a job during which the child dies, three times
-    state = submit_job(worker.ledger, worker.queue, call)
+    state = submit_job(worker.ledger, call)
     for attempt in (1, 2, 3):
         kill(worker.wait_running(state.job.id, attempt=attempt))
     # Then it has failed, and the worker goes on
@@ -260,13 +259,13 @@ def test_a_job_that_kills_its_child_each_time_is_given_up(worker: WorkerProcess,
     assert (lost.status, lost.attempt) == (JobStatus.FAILED, 3)
     assert lost.failure is not None
     assert lost.failure.code == "worker_lost"
-    neighbour = submit_job(worker.ledger, worker.queue, call)
+    neighbour = submit_job(worker.ledger, call)
     assert worker.wait_finished(neighbour.job.id).status is JobStatus.SUCCEEDED
 
 
 def test_a_worker_that_lost_its_connections_goes_on(worker: WorkerProcess, raw: Any, call: Source) -> None:
     # Given a worker with a running job whose connections to Redis are all cut, as when Redis restarts
-    running = submit_job(worker.ledger, worker.queue, call)
+    running = submit_job(worker.ledger, call)
     held = worker.hold(running.job.id)
     for kind in ("normal", "pubsub"):
         raw.client_kill_filter(_type=kind, skipme=True)
@@ -274,10 +273,10 @@ def test_a_worker_that_lost_its_connections_goes_on(worker: WorkerProcess, raw: 
     held.resume()
     # Then the running job ends, the next one is done, and the heart beats
     assert worker.wait_finished(running.job.id).status is JobStatus.SUCCEEDED
-    after = submit_job(worker.ledger, worker.queue, call)
+    after = submit_job(worker.ledger, call)
     assert worker.wait_finished(after.job.id).status is JobStatus.SUCCEEDED
     wait_until(lambda: worker.ledger.workers()[0].seen_at > cut_at, "the next beat", seconds=10)
     # And a child that dies is replaced as before
     kill(held.pid)
-    last = submit_job(worker.ledger, worker.queue, call)
+    last = submit_job(worker.ledger, call)
     assert worker.wait_finished(last.job.id).status is JobStatus.SUCCEEDED

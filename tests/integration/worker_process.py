@@ -18,7 +18,6 @@ import pytest
 from config.settings import Settings, process_environment
 from tests.servers import wait_until
 from warmline.jobs.ledger import Ledger
-from warmline.jobs.queue import JobQueue
 from warmline.jobs.records import JobState, JobStatus
 
 START_SECONDS = 90.0  # alone it takes 4; other tests and other people may use the machine
@@ -31,7 +30,6 @@ class WorkerProcess:
     def __init__(self, settings: Settings, log: Path) -> None:
         self.settings = settings
         self.ledger = Ledger.connect(settings.redis, settings.jobs)
-        self.queue = JobQueue.connect(settings)
         self._log = log
 
     def __enter__(self) -> Self:
@@ -57,7 +55,6 @@ class WorkerProcess:
         _, alive = psutil.wait_procs(children, timeout=10)
         assert not alive, "children outlived their parent"
         self.ledger.close()
-        self.queue.close()
 
     def wait_warm(self, children: int = 1) -> None:
         """Returns when so many children can take jobs; fails the test when the worker ends before."""
