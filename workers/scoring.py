@@ -22,7 +22,8 @@ import structlog
 from config.settings import Settings
 from warmline.calls.analyze import analyze_call
 from warmline.calls.report import Report, SourceFacts
-from warmline.jobs.errors import InternalError, LedgerUnavailable, OutOfMemory, TransientError, WarmlineError
+from warmline.jobs.errors import LedgerUnavailable, TransientError, WarmlineError
+from warmline.jobs.faults import classify
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Failure, Job, JobState, JobStatus, Progress, Refusal, ReportLocation
 from warmline.objects.store import ObjectFacts, ObjectStore
@@ -93,8 +94,7 @@ class Desk:
         """The job is not ours. Where a process of this worker held it and died, the ledger is told so."""
         if refusal.reason == "leased" and refusal.holder is not None:
             worker, _, pid = refusal.holder.rpartition("/")
-            # Our own name: we were given the lease, and the answer was lost on its way.
-            if worker == self.worker and (refusal.holder == self.name or not _is_alive(int(pid))):
+            if worker == self.worker and not _is_alive(int(pid)):
                 self.ledger.lost(job.id, refusal.holder)
                 log.warning("job_of_dead_process", holder=refusal.holder)
                 return
@@ -110,11 +110,11 @@ class Desk:
             self._stop(state, stopped)
         except WarmlineError as error:
             self._end_badly(state, lease, error)
-        except MemoryError:
-            self._end_badly(state, lease, OutOfMemory("The worker ran out of memory; use fewer children."))
-        except Exception:
-            log.exception("job_crashed")
-            self._end_badly(state, lease, InternalError())
+        except Exception as error:
+            fault = classify(error)
+            # With the traceback, whatever it is: where one of ours was due, another library's came through.
+            log.exception("job_crashed", code=fault.code)
+            self._end_badly(state, lease, fault)
         else:
             self._end_well(state, scored, started)
 
@@ -195,8 +195,10 @@ class Desk:
             status = _patiently(lambda: self.ledger.retry(job_id, attempt, failure, delay_seconds=wait))
             if status is JobStatus.QUEUED:
                 log.warning("job_retried", wait_seconds=round(wait, 2), **facts)
-            elif status is not None:
+            elif status is JobStatus.DEAD:
                 log.error("job_dead", **facts)
+            elif status is not None:
+                log.info("job_cancelled", attempt=attempt)  # asked for while it ran
             ended = status is not None
         else:
             ended = _patiently(lambda: self.ledger.fail(job_id, attempt, failure))
