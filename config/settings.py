@@ -184,6 +184,11 @@ class WorkerSettings(Section):
         """The number of engine hosts; None: to be planned."""
         return None if self.engine_hosts == "auto" else int(self.engine_hosts)
 
+    @property
+    def reserved_children(self) -> int:
+        """How many children this worker has for the live lane alone: none where there is no other lane."""
+        return self.live_children if len(set(self.lanes)) > 1 else 0
+
 
 class ApiSettings(Section):
     """The HTTP service."""

@@ -22,12 +22,14 @@ from celery.utils.log import get_multiprocessing_logger
 from config.logging import configure_logging
 from config.settings import Settings, SettingsError, load_settings
 from warmline.jobs.ledger import Ledger
-from warmline.jobs.queue import QUEUES, make_celery
+from warmline.jobs.queue import QUEUES, RETRY_QUEUE, make_celery
 from workers.announcements import Announcements
 from workers.drain import DrainFlag
 from workers.engine_hosts import EngineHosts
+from workers.farewell import Farewell
+from workers.lanes import LiveFirst, make_limit
 from workers.lifecycle import WarmChild
-from workers.readiness import Gate, Heart, make_steps
+from workers.readiness import Gate, Heart, make_step
 from workers.scratch import Scratch
 from workers.supervision import Children
 from workers.tasks import register_tasks
@@ -48,7 +50,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings.log, process="worker")
-        plan = _make_plan(settings, children=settings.worker.children)
+        plan = _make_plan(settings)
         app = build_app(settings, plan)
     except SettingsError as error:
         print(f"warmline-worker: {error}", file=sys.stderr)
@@ -57,8 +59,8 @@ def main() -> int:
     warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = app.Worker(
         hostname=f"worker-{os.getpid()}@{socket.gethostname()}",
-        concurrency=plan.children,
-        queues=[QUEUES[lane] for lane in settings.worker.lanes],
+        concurrency=plan.all_children,
+        queues=[*(QUEUES[lane] for lane in settings.worker.lanes), RETRY_QUEUE],
         loglevel=settings.log.level,
         quiet=True,  # no banner, lines of the log only
         without_gossip=True,  # workers have nothing to tell each other
@@ -76,20 +78,21 @@ def build_app(settings: Settings, plan: Plan | None = None) -> Celery:
     """
     app = make_celery(settings)
     announcements, drain = Announcements(), DrainFlag()
-    children = Children(announcements)
+    children = Children(announcements, load_timeout_seconds=settings.worker.load_timeout_seconds)
     heart = Heart(Ledger.connect(settings.redis, settings.jobs), children, settings.worker)
     hosts = EngineHosts(settings, announcements, children)
-    gate = Gate(children, hosts, heart, settings.worker)
-    warm_gate, warm_limit = make_steps(gate, settings.worker, announcements)
-    app.steps["worker"].add(warm_gate)
-    app.steps["consumer"].add(warm_limit)
+    farewell = Farewell(drain, grace_seconds=settings.worker.grace_seconds)
+    gate = Gate(settings, children, hosts, heart, farewell)
+    app.steps["worker"].add(make_step(gate, settings.worker, announcements))
+    app.steps["consumer"].add(make_limit(gate.warm_children, reserved=settings.worker.reserved_children))
+    app.conf.broker_transport_options["queue_order_strategy"] = f"{LiveFirst.__module__}:{LiveFirst.__name__}"
     child = WarmChild(settings, announcements, hosts, drain)
     register_tasks(app, child.desk)
-    _connect_signals(settings, plan, gate, child, heart)
+    _connect_signals(settings, plan, gate, child)
     return app
 
 
-def _connect_signals(settings: Settings, plan: Plan | None, gate: Gate, child: WarmChild, heart: Heart) -> None:
+def _connect_signals(settings: Settings, plan: Plan | None, gate: Gate, child: WarmChild) -> None:
     """Celery's own names for the moments of a worker's life. What an exception raised there is worth: nothing."""
 
     @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
@@ -115,7 +118,7 @@ def _connect_signals(settings: Settings, plan: Plan | None, gate: Gate, child: W
         except SettingsError as error:
             print(f"warmline-worker: {error}", file=sys.stderr)
             raise SystemExit(BAD_SETTINGS) from error
-        made = plan or _make_plan(settings, children=sender.concurrency)
+        made = plan or _make_plan(settings, in_all=sender.concurrency)
         child.prepare(scratch, made, worker=sender.hostname)
         _import_what_is_heavy(hosted=made.hosts > 0)
 
@@ -129,7 +132,7 @@ def _connect_signals(settings: Settings, plan: Plan | None, gate: Gate, child: W
 
     @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
     def after_children(sender: Any, **_: Any) -> None:
-        heart.stop(sender)
+        gate.close(sender)
         child.clean_up()
 
 
@@ -142,11 +145,14 @@ def _import_what_is_heavy(*, hosted: bool) -> None:
         importlib.import_module(name)
 
 
-def _make_plan(settings: Settings, *, children: int) -> Plan:
-    from warmline.emotion.plan import look_at_machine, make_plan  # touches no GPU
+def _make_plan(settings: Settings, *, in_all: int | None = None) -> Plan:
+    """As the settings say; or for so many children in all, those for live jobs included, as Celery was told."""
+    from warmline.emotion.plan import look_at_machine, plan_worker  # touches no GPU
 
-    hosts = settings.worker.hosts_asked_for
-    return make_plan(settings.emotion, look_at_machine(), children=children, hosts=hosts)
+    worker = settings.worker
+    if in_all is not None:
+        worker = worker.model_copy(update={"children": max(1, in_all - worker.reserved_children)})
+    return plan_worker(settings.emotion, worker, look_at_machine())
 
 
 @functools.cache

@@ -1,19 +1,15 @@
 """How a worker gets warm before it takes a job, stays so, and says so in Redis.
 
-Two of Celery's boot steps do it. The gate, a step of the worker, starts when the children are forked and ends when
-all of them are warm; only then does Celery connect to the broker. Later it watches the children from the event
-loop. The limit, a step of the consumer, keeps Celery from asking for messages that no warm child is there for, so
-that other workers get the jobs of a child that is being replaced.
+One of Celery's boot steps does it. The gate, a step of the worker, starts when the children are forked and ends
+when all of them are warm; only then does Celery connect to the broker. Later it watches the children from the
+event loop, and at the end it sees to it that there is one.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import time
-from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,12 +17,15 @@ import structlog
 from celery import bootsteps
 from celery.worker import state as celery_state
 
-from config.settings import WorkerSettings
+from config.settings import Settings, WorkerSettings
 from warmline.jobs.errors import LedgerUnavailable
+from warmline.jobs.feeder import Feeder
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import WorkerState
 from workers.announcements import Announcements
 from workers.engine_hosts import EngineHosts
+from workers.farewell import Farewell, kill_all
+from workers.losses import Losses
 from workers.supervision import Children, first_death, pool_pids, stop_worker
 
 log = structlog.get_logger()
@@ -40,7 +39,7 @@ class Heart:
     """Writes to Redis that this worker is alive, and who is warm in it."""
 
     def __init__(self, ledger: Ledger, children: Children, settings: WorkerSettings) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._children = children
         self._settings = settings
         self._next_beat = 0.0
@@ -59,7 +58,7 @@ class Heart:
             seen_at=datetime.now(UTC),
         )
         try:
-            self._ledger.beat(state, ttl_seconds=BEATS_TO_LIVE * self._settings.heartbeat_seconds)
+            self.ledger.beat(state, ttl_seconds=BEATS_TO_LIVE * self._settings.heartbeat_seconds)
         except LedgerUnavailable as error:
             log.warning("heartbeat_missed", error=error.message)
 
@@ -71,7 +70,7 @@ class Heart:
     def stop(self, worker: Any) -> None:
         """Takes the heartbeat away: this worker has ended by itself."""
         try:
-            self._ledger.leave(worker.hostname)
+            self.ledger.leave(worker.hostname)
         except LedgerUnavailable as error:
             log.warning("heartbeat_missed", error=error.message)
 
@@ -79,22 +78,34 @@ class Heart:
 class Gate:
     """Holds the worker back until its children are warm, and stops it when they cannot be."""
 
-    def __init__(self, children: Children, hosts: EngineHosts, heart: Heart, settings: WorkerSettings) -> None:
+    def __init__(
+        self, settings: Settings, children: Children, hosts: EngineHosts, heart: Heart, farewell: Farewell
+    ) -> None:
+        self._settings = settings
         self._children = children
         self._hosts = hosts
         self._heart = heart
-        self._settings = settings
+        self._farewell = farewell
+        self._losses = Losses(heart.ledger, children)
+        self._feeder: Feeder | None = None
+        self._worker: Any = None
+
+    def warm_children(self) -> int:
+        """How many can take a job now."""
+        return len(self._children.warm)
 
     def before_fork(self, pool: Any) -> None:
         """Ends the worker where one more child would fail like the last."""
         self._children.look(pool_pids(pool))
+        if self._worker is not None:
+            self._losses.tell(self._worker.hostname)
         self._stop_on_failure()
         self._children.count_fork()
 
     def wait(self, worker: Any) -> None:
         """Returns when every child is warm. At the first start one that dies is enough to end the worker."""
         pool = worker.pool._pool
-        deadline = time.monotonic() + self._settings.load_timeout_seconds
+        deadline = time.monotonic() + self._settings.worker.load_timeout_seconds
         while len(self._children.warm) < worker.concurrency:
             self._children.announcements.wait(POLL_SECONDS)
             death = first_death(pool)
@@ -103,23 +114,31 @@ class Gate:
             if time.monotonic() > deadline:
                 reason = reason or "not every child was warm within WARMLINE_WORKER_LOAD_TIMEOUT_SECONDS"
             if reason:
-                _kill(pool_pids(pool))
+                kill_all(pool_pids(pool))
                 stop_worker(reason)
             self._heart.beat_when_due(worker)
             try:
                 celery_state.maybe_shutdown()  # SIGTERM came meanwhile
             except SystemExit:
-                _kill(pool_pids(pool))
+                kill_all(pool_pids(pool))
                 raise
         # They did start. Celery would ask once more, and end over a child that died since instead of replacing it.
         worker.pool.did_start_ok = lambda: True
         self._heart.beat(worker)
-        log.info("worker_warm", worker=worker.hostname, children=worker.concurrency, lanes=self._settings.lanes)
+        self._worker = worker
+        lanes = self._settings.worker.lanes
+        log.info("worker_warm", worker=worker.hostname, children=worker.concurrency, lanes=lanes)
+        # Only now: no thread is there while the first children are forked.
+        self._feeder = Feeder(self._settings)
+        self._feeder.start()
 
     def watch(self, worker: Any) -> None:
         """From the event loop, when a child said something and every now and then."""
         if self._look(worker.pool._pool):
             self._heart.beat(worker)
+        self._losses.tell(worker.hostname)
+        if not self._heart.draining:
+            self._children.give_up_on_cold()
         self._stop_on_failure()
         self._heart.beat_when_due(worker)
 
@@ -128,14 +147,21 @@ class Gate:
         log.info("worker_draining", worker=worker.hostname)
         self._heart.draining = True
         self._heart.beat(worker)
+        pool = worker.pool._pool
+        self._farewell.begin(lambda: pool_pids(pool))
 
     def end_cold_children(self, worker: Any) -> None:
         """A child that still loads has no job, and to wait for it can take minutes."""
-        _kill([pid for pid in pool_pids(worker.pool._pool) if not self._children.may_have_job(pid)])
+        kill_all([pid for pid in pool_pids(worker.pool._pool) if not self._children.may_have_job(pid)])
 
-    def has_room(self, taken: int) -> bool:
-        """Whether there is a warm child for one job more than `taken`."""
-        return taken < len(self._children.warm)
+    def close(self, worker: Any) -> None:
+        """Every child has ended, well or not."""
+        self._farewell.end()
+        self._children.look(())
+        self._losses.tell(worker.hostname)
+        if self._feeder is not None:
+            self._feeder.stop()
+        self._heart.stop(worker)
 
     def _look(self, pool: Any) -> bool:
         ended_hosts = self._hosts.ended()
@@ -148,8 +174,8 @@ class Gate:
             stop_worker(self._children.failure)
 
 
-def make_steps(gate: Gate, settings: WorkerSettings, announcements: Announcements) -> tuple[type[Any], type[Any]]:
-    """The worker's and the consumer's step. Celery makes the objects itself, so the classes know the gate."""
+def make_step(gate: Gate, settings: WorkerSettings, announcements: Announcements) -> type[Any]:
+    """The worker's step. Celery makes the object itself, so the class knows the gate."""
 
     class WarmGate(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
         requires = ("celery.worker.components:Pool",)
@@ -167,24 +193,4 @@ def make_steps(gate: Gate, settings: WorkerSettings, announcements: Announcement
         def stop(self, worker: Any) -> None:
             gate.end_cold_children(worker)
 
-    class WarmLimit(bootsteps.StartStopStep):  # type: ignore[misc]
-        requires = ("celery.worker.consumer.tasks:Tasks",)
-
-        def start(self, consumer: Any) -> None:
-            channel = consumer.task_consumer.channel
-            within_prefetch = channel.qos.can_consume
-
-            def can_consume() -> bool:
-                taken = len(celery_state.reserved_requests | celery_state.active_requests)
-                # The answer to a BRPOP that is under way must be taken: Redis has forgotten that message.
-                return bool(within_prefetch() and (channel._in_poll or gate.has_room(taken)))
-
-            channel.qos.can_consume = can_consume
-
-    return WarmGate, WarmLimit
-
-
-def _kill(pids: Sequence[int]) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    return WarmGate

@@ -7,6 +7,7 @@ would be a fork loop that looks alive. Here such a worker stops, with one line t
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -20,15 +21,25 @@ from workers.announcements import Announcements, HostLost, HostWarm, LoadFailed
 log = structlog.get_logger()
 
 MAX_COLD_DEATHS = 3  # children in a row that died before they were warm and did not say why
+# From the fork of a replacement until the worker gives up, where it hangs, or is killed slowly again and again. A
+# model that takes long to load, as the first children showed, is given so many times as long.
+REPLACEMENT_SECONDS = 75.0
+REPLACEMENT_LOADS = 3.0
 
 
 class Children:
     """The children of one worker, by what they announce and by who is alive."""
 
-    def __init__(self, announcements: Announcements) -> None:
+    def __init__(self, announcements: Announcements, *, load_timeout_seconds: float = 600.0) -> None:
         self.announcements = announcements
         self.failure: str | None = None  # why no more children are made
-        self.warm_hosts: set[int] = set()  # pids of engine hosts that have been warm
+        self.warm_hosts: dict[int, float] = {}  # pids of engine hosts that serve -> when they last said so
+        self._load_timeout_seconds = load_timeout_seconds
+        self._slowest_load_seconds = 0.0
+        self._cold_since: dict[
+            int, float
+        ] = {}  # pid -> when it was first seen; with the dead, until one gets warm
+        self._dead: list[int] = []  # that were warm, and that nobody has asked for yet
         self._waiting: set[int] = set()  # pids of children that were warm and have lost their host
         self._warm: dict[int, ChildState] = {}
         self._forks = 0
@@ -48,13 +59,32 @@ class Children:
         for pid in (self._warm.keys() | self._waiting) - alive:
             self._warm.pop(pid, None)
             self._waiting.discard(pid)
+            self._dead.append(pid)
             self._warm_deaths += 1
         cold_deaths = self._forks - len(alive) - self._warm_deaths
         if heard_warm:
             self._excused_deaths = cold_deaths
+        self._note_cold(alive, heard_warm=heard_warm)
         if cold_deaths - self._excused_deaths >= MAX_COLD_DEATHS:
             self.fail(f"{MAX_COLD_DEATHS} children in a row died before they were warm; is there enough memory?")
         return set(self._warm) != before
+
+    def take_dead(self) -> list[int]:
+        """The pids of children that were warm and have died since the last call."""
+        dead, self._dead = self._dead, []
+        return dead
+
+    @property
+    def replacement_seconds(self) -> float:
+        """How long a process that replaces another may take to get warm."""
+        usual = max(REPLACEMENT_SECONDS, REPLACEMENT_LOADS * self._slowest_load_seconds)
+        return min(self._load_timeout_seconds, usual)
+
+    def give_up_on_cold(self) -> None:
+        """After the first start: there is no use in going on where a child has been cold for too long."""
+        oldest = min(self._cold_since.values(), default=None)
+        if oldest is not None and time.monotonic() - oldest > self.replacement_seconds:
+            self.fail(f"a child that was to replace another is not warm after {self.replacement_seconds:.0f} s")
 
     def count_fork(self) -> None:
         """One more child is made now."""
@@ -68,6 +98,12 @@ class Children:
         """There is no use in going on. The first reason stays."""
         self.failure = self.failure or reason
 
+    def _note_cold(self, alive: set[int], *, heard_warm: bool) -> None:
+        now = time.monotonic()
+        cold = alive - self._warm.keys() - self._waiting
+        gone = set() if heard_warm else self._cold_since.keys() - alive
+        self._cold_since = {pid: self._cold_since.get(pid, now) for pid in cold | gone}
+
     def _listen(self) -> bool:
         heard_warm = False
         for said in self.announcements.read():
@@ -78,10 +114,11 @@ class Children:
                     self._warm.pop(said.pid, None)
                     self._waiting.add(said.pid)
                 case HostWarm():
-                    self.warm_hosts.add(said.pid)
+                    self.warm_hosts[said.pid] = time.monotonic()
                 case _:
                     self._waiting.discard(said.pid)
                     self._warm[said.pid] = said
+                    self._slowest_load_seconds = max(self._slowest_load_seconds, said.load_seconds)
                     heard_warm = True
         return heard_warm
 

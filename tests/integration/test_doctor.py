@@ -14,9 +14,7 @@ from pydantic import SecretStr
 
 from config.settings import (
     ApiSettings,
-    AudioSettings,
     EmotionSettings,
-    JobsSettings,
     RedisSettings,
     S3Settings,
     Settings,
@@ -105,12 +103,6 @@ def test_an_api_and_a_worker_that_are_not_there(redis_url: str) -> None:
     settings = Settings(api=ApiSettings(port=choose_port()), redis=RedisSettings(url=SecretStr(redis_url)))
     assert findings(services.api, settings)["api"][0] == "warn"
     assert findings(services.worker, settings)["worker"][0] == "warn"
-
-
-def test_a_visibility_timeout_shorter_than_a_long_calls_analysis() -> None:
-    short = Settings(jobs=JobsSettings(visibility_timeout_seconds=60), audio=AudioSettings(max_seconds=21_600))
-    assert findings(services.visibility, short)["visibility"][0] == "warn"
-    assert findings(services.visibility, Settings())["visibility"][0] == "ok"
 
 
 def test_a_directory_that_cannot_be_written_to(tmp_path: Path) -> None:

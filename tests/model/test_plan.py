@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import EmotionSettings
-from warmline.emotion.plan import CHILD_BYTES, Machine, look_at_machine, make_plan, memory_needed
+from config.settings import EmotionSettings, WorkerSettings
+from warmline.emotion.plan import CHILD_BYTES, Machine, look_at_machine, make_plan, memory_needed, plan_worker
 from warmline.emotion.self_measurement import measure
 from warmline.jobs.errors import ModelUnusable
 
@@ -118,3 +118,25 @@ def test_a_model_that_cannot_be_loaded_ends_the_measurement_with_its_error(tmp_p
     given = settings(model=str(tmp_path), models_dir=tmp_path, device="cpu")
     with pytest.raises(ModelUnusable):
         measure(given, make_plan(given, machine(2), children=2))
+
+
+def test_children_for_live_are_beside_the_others_and_take_memory() -> None:
+    # Given a worker of four cores, with and without two children for the live lane
+    without = make_plan(settings(), machine(4))
+    beside = make_plan(settings(), machine(4), live_children=2)
+    # Then the others are as many as before, with as many threads, and the memory of all is counted
+    assert (beside.children, beside.threads) == (without.children, without.threads) == (4, 1)
+    assert beside.all_children == 6
+    more = memory_needed(beside, weights_bytes=1e9) - memory_needed(without, weights_bytes=1e9)
+    assert more == 2 * CHILD_BYTES
+    # And where memory decides, they are part of what must fit
+    assert make_plan(settings(), machine(64, gib=8), live_children=2).all_children == (
+        make_plan(settings(), machine(64, gib=8)).children
+    )
+
+
+@pytest.mark.parametrize(("lanes", "live_children"), [("live,bulk", 3), ("live", 0), ("bulk", 0)])
+def test_a_worker_of_one_lane_has_none_for_live(lanes: str, live_children: int) -> None:
+    worker = WorkerSettings.model_validate({"lanes": lanes, "live_children": 3, "children": 2})
+    plan = plan_worker(settings(), worker, machine(2))
+    assert (plan.children, plan.live_children) == (2, live_children)

@@ -52,7 +52,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     checks = (
         machine.python, machine.memory, machine.disk, machine.proxies, machine.device,
         software.packages, software.torchaudio, software.servers, software.model,
-        services.ports, services.redis, services.visibility, services.s3, services.api, services.worker,
+        services.ports, services.redis, services.s3, services.api, services.worker,
     )  # fmt: skip
     for check in checks:
         yield from check(settings)

@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
 def show_plan(settings: Settings, *, as_json: bool) -> None:
     """Plans, measures the plan for five seconds, and prints both. Raises what loading the model raises."""
-    from warmline.emotion.plan import look_at_machine, make_plan
+    from warmline.emotion.plan import look_at_machine, plan_worker
     from warmline.emotion.self_measurement import measure
 
     machine = look_at_machine()
-    worker = settings.worker
-    plan = make_plan(settings.emotion, machine, children=worker.children, hosts=worker.hosts_asked_for)
+    plan = plan_worker(settings.emotion, settings.worker, machine)
     with consoles.notes().status("loading the planned engines, then measuring for 5 s"):
         measured = measure(settings.emotion, plan)
     if as_json:
@@ -51,6 +50,7 @@ def _table(machine: Machine, plan: Plan, measured: Measurement) -> Table:
         "GPUs": str(machine.gpus),
         "bf16 in the CPU": "yes" if machine.cpu_has_bf16 else "no",
         "children": f"{plan.children} ({engines})",
+        "live children": f"{plan.live_children}, kept free for the live lane",
         "threads": f"{plan.threads} for each engine",
         "engine": f"{measured.info.engine} on {measured.info.device}: {plan.reason}",
         "precision": measured.info.precision,

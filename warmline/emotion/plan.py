@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import psutil
 
-from config.settings import EmotionSettings, visible_gpus
+from config.settings import EmotionSettings, WorkerSettings, visible_gpus
 from warmline.emotion.device import (
     BF16_CPU_FLAGS,
     EngineName,
@@ -63,9 +63,15 @@ class Plan:
     device: str  # cpu or cuda
     precision: str  # fp32, bf16, fp16, int8; auto: the GPU is asked when the model is loaded
     hosts: int  # processes that hold the model for all children; 0: each child maps the shared weights itself
-    children: int  # processes that take jobs
+    children: int  # processes that take jobs of any lane
+    live_children: int = 0  # processes beside those, kept free for the live lane
     threads: int  # of each engine, that is of each host, or of each child where there is no host
     reason: str  # a half-sentence for people
+
+    @property
+    def all_children(self) -> int:
+        """Processes that take jobs. With all of them at work there are more threads than cores, for a moment."""
+        return self.children + self.live_children
 
 
 def look_at_machine() -> Machine:
@@ -79,12 +85,20 @@ def look_at_machine() -> Machine:
     )
 
 
-def make_plan(settings: EmotionSettings, machine: Machine, *, children: int = 0, hosts: int | None = None) -> Plan:
+def make_plan(
+    settings: EmotionSettings,
+    machine: Machine,
+    *,
+    children: int = 0,
+    hosts: int | None = None,
+    live_children: int = 0,
+) -> Plan:
     """The plan for a worker; `children` and `hosts` as configured, 0 and None for as many as are right.
 
-    Threads times engines never pass the cores, unless the settings say so: more make all slower.
+    Threads times engines never pass the cores, unless the settings say so: more make all slower. Children that are
+    kept free for live jobs are beside the others: they take memory, and cores only while a live job is there.
     """
-    plan = _plan(settings, machine, children)
+    plan = replace(_plan(settings, machine, children, live_children), live_children=live_children)
     if hosts is None or hosts == plan.hosts:
         return plan
     if children:
@@ -105,7 +119,7 @@ def make_plan(settings: EmotionSettings, machine: Machine, *, children: int = 0,
     )
 
 
-def _plan(settings: EmotionSettings, machine: Machine, children: int) -> Plan:
+def _plan(settings: EmotionSettings, machine: Machine, children: int, live_children: int) -> Plan:
     if settings.device != "cpu" and machine.gpus and settings.engine in {"auto", "torch"}:
         return _plan_gpu(settings, machine, children)
     engine, reason = choose_cpu_engine(settings, machine)
@@ -124,7 +138,7 @@ def _plan(settings: EmotionSettings, machine: Machine, children: int) -> Plan:
         children = children or 1
     else:
         # One thread each: two processes of one thread score more than one process of two.
-        fit = max(1, int(machine.memory_bytes * 0.7 // CHILD_BYTES))
+        fit = max(1, int(machine.memory_bytes * 0.7 // CHILD_BYTES) - live_children)
         children = children or max(1, min(machine.cores // max(1, settings.threads), fit))
     return Plan(
         engine=engine,
@@ -151,13 +165,24 @@ def _plan_gpu(settings: EmotionSettings, machine: Machine, children: int) -> Pla
     )
 
 
+def plan_worker(emotion: EmotionSettings, worker: WorkerSettings, machine: Machine) -> Plan:
+    """The plan for a worker with these settings."""
+    return make_plan(
+        emotion,
+        machine,
+        children=worker.children,
+        hosts=worker.hosts_asked_for,
+        live_children=worker.reserved_children,
+    )
+
+
 def memory_needed(plan: Plan, *, weights_bytes: float) -> float:
     """Bytes that a worker takes with this plan, roughly; `weights_bytes` are the model's in fp32."""
     if plan.hosts:
         # OpenVINO's own copy beside the map of the file that it came from; a GPU's host reads the file only.
-        return plan.hosts * (2 * weights_bytes + CHILD_BYTES) + plan.children * HOSTED_CHILD_BYTES
-    copies = plan.children if plan.engine == "funasr" else 1  # torch's children share one
-    return copies * weights_bytes + plan.children * CHILD_BYTES
+        return plan.hosts * (2 * weights_bytes + CHILD_BYTES) + plan.all_children * HOSTED_CHILD_BYTES
+    copies = plan.all_children if plan.engine == "funasr" else 1  # torch's children share one
+    return copies * weights_bytes + plan.all_children * CHILD_BYTES
 
 
 def choose_cpu_engine(settings: EmotionSettings, machine: Machine) -> tuple[EngineName, str]:

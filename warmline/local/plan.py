@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ from warmline.local.seaweedfs import CLEARED_VARIABLES, SeaweedfsServer
 from warmline.local.valkey import ValkeyServer
 from warmline.objects.store import ObjectStore
 
-# A worker that is told to stop finishes its running job first; nobody's call is to be scored twice for a restart.
-WORKER_STOP_SECONDS = 600
+# A worker that is told to stop gives its running jobs WARMLINE_WORKER_GRACE_SECONDS, then this to be handed back.
+HAND_BACK_SECONDS = 30
 
 # What clients on this machine need to reach the stack.
 _CLIENTS_VARIABLES = (
@@ -161,7 +162,7 @@ def _own_parts(settings: Settings) -> Sequence[Part]:
             directory=here,
             address=f"model {settings.emotion.model}",
             waiting_for=lambda pid: worker_waits_for(ledger, pid),
-            stop_seconds=WORKER_STOP_SECONDS,
+            stop_seconds=math.ceil(settings.worker.grace_seconds) + HAND_BACK_SECONDS,
         ),
         Part(
             name="flower",

@@ -25,7 +25,7 @@ from warmline.local.interruptions import Interruptions
 from warmline.local.lock import lock_holder, stack_lock
 from warmline.local.monitor import Monitor
 from warmline.local.parts import Part, StackError
-from warmline.local.plan import WORKER_STOP_SECONDS, Plan, plan_stack, write_clients_file
+from warmline.local.plan import Plan, plan_stack, write_clients_file
 from warmline.local.processes import MARKER, end_leftovers, find_processes
 from warmline.local.state import StateFile
 from warmline.local.supervisor import Supervisor, SupervisorGone
@@ -34,6 +34,7 @@ log = structlog.get_logger()
 
 LEFTOVER_GRACE_SECONDS = 20.0
 _POLL_SECONDS = 0.1
+STOP_SECONDS = 660.0  # a worker may have been given minutes to finish its jobs
 
 Planner = Callable[[Settings, StackDirectory, OnEvent], Plan]
 
@@ -137,7 +138,7 @@ def _run(
         raise stack.failure
 
 
-def stop_stack(directory: StackDirectory, timeout_seconds: float = WORKER_STOP_SECONDS + 60.0) -> Sequence[str]:
+def stop_stack(directory: StackDirectory, timeout_seconds: float = STOP_SECONDS) -> Sequence[str]:
     """Stops whatever runs on this directory, from another process; returns the parts it found, none for nothing.
 
     The process that runs the stack is asked, and waited for. Where it is gone, what it left is ended.

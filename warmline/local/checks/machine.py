@@ -41,12 +41,11 @@ def device(settings: Settings) -> Iterator[Finding]:
         return
     from warmline.emotion.device import BF16_CPU_FLAGS
     from warmline.emotion.placement import choose_placement
-    from warmline.emotion.plan import look_at_machine, make_plan
+    from warmline.emotion.plan import look_at_machine, plan_worker
     from warmline.jobs.errors import WarmlineError
 
     machine = look_at_machine()
-    worker = settings.worker
-    plan = make_plan(settings.emotion, machine, children=worker.children, hosts=worker.hosts_asked_for)
+    plan = plan_worker(settings.emotion, settings.worker, machine)
     engines = plan.hosts or plan.children
     shared = f"{machine.cores} cores: {plan.children} children, {engines} engines of {plan.threads} threads"
     if engines * plan.threads > machine.cores:
@@ -70,14 +69,15 @@ def memory(settings: Settings) -> Iterator[Finding]:
     """Memory against what the warm children need."""
     if importlib.util.find_spec("torch") is None:
         return  # said by `device`
-    from warmline.emotion.plan import look_at_machine, make_plan, memory_needed
+    from warmline.emotion.plan import look_at_machine, memory_needed, plan_worker
 
     machine = look_at_machine()
     have = machine.memory_bytes
-    worker, model = settings.worker, settings.emotion.model
-    plan = make_plan(settings.emotion, machine, children=worker.children, hosts=worker.hosts_asked_for)
+    model = settings.emotion.model
+    plan = plan_worker(settings.emotion, settings.worker, machine)
     need = memory_needed(plan, weights_bytes=_WEIGHTS_BYTES.get(model, _WEIGHTS_BYTES["large"]))
-    sizes = f"{have / _GIB:.1f} GiB; {plan.children} children of model {model} need {need / _GIB:.1f} in all"
+    children = f"{plan.children} children" + (f" and {plan.live_children} for live" if plan.live_children else "")
+    sizes = f"{have / _GIB:.1f} GiB; {children} of model {model} need {need / _GIB:.1f} in all"
     if have < need:
         yield fail("memory", sizes, "Set WARMLINE_WORKER_CHILDREN lower, or give this machine more memory.")
     elif have < 1.5 * need:

@@ -16,8 +16,6 @@ from warmline.local.ports import is_free
 from warmline.local.probes import page_waits_for
 from warmline.objects.store import ObjectStore
 
-_SLOWEST_RTFX = 3.0  # large in fp32 on two cores: a call's seconds over its analysis's
-
 
 def ports(settings: Settings) -> Iterator[Finding]:
     """The usual ports of the stack, unless it runs."""
@@ -65,17 +63,6 @@ def _persistence(facts: RedisFacts) -> Finding:
         return ok("redis persistence", "the append-only file is on")
     mend = "Turn it on (`appendonly yes`), best with `appendfsync always`."
     return warn("redis persistence", "no append-only file: accepted jobs are lost with the server", mend)
-
-
-def visibility(settings: Settings) -> Iterator[Finding]:
-    """A job that runs longer than the visibility timeout is delivered a second time."""
-    timeout = settings.jobs.visibility_timeout_seconds
-    longest = settings.audio.max_seconds / _SLOWEST_RTFX
-    if timeout < longest / 3:
-        mend = "Raise WARMLINE_JOBS_VISIBILITY_TIMEOUT_SECONDS or lower WARMLINE_AUDIO_MAX_SECONDS."
-        yield warn("visibility", f"{timeout} s, while the longest call may take {longest:.0f} s", mend)
-    else:
-        yield ok("visibility", f"a job may run for {timeout} s before it is delivered again")
 
 
 def s3(settings: Settings) -> Iterator[Finding]:
