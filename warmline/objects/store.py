@@ -53,8 +53,10 @@ class ObjectFacts:
 class ObjectStore:
     """A client of one S3 store. Threads may share it; it connects at first use, so a fork may lie between."""
 
-    def __init__(self, settings: S3Settings) -> None:
+    def __init__(self, settings: S3Settings, *, attempts: int = ATTEMPTS) -> None:
+        """`attempts` are tries of each request; the waits between them are the client's own."""
         self._settings = settings
+        self._attempts = attempts
         self._lock = threading.Lock()
         self._built: S3Client | None = None
 
@@ -253,11 +255,11 @@ class ObjectStore:
     def _client(self) -> S3Client:
         with self._lock:
             if self._built is None:
-                self._built = _build_client(self._settings)
+                self._built = _build_client(self._settings, self._attempts)
             return self._built
 
 
-def _build_client(settings: S3Settings) -> S3Client:
+def _build_client(settings: S3Settings, attempts: int) -> S3Client:
     import boto3  # takes a third of a second, which only a process that reads objects should pay
     from botocore.config import Config
 
@@ -280,7 +282,7 @@ def _build_client(settings: S3Settings) -> S3Client:
         signature_version="s3v4",
         connect_timeout=min(CONNECT_SECONDS, settings.timeout_seconds),
         read_timeout=settings.timeout_seconds,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         user_agent_extra="warmline",
         **elsewhere,
     )
