@@ -55,6 +55,8 @@ class Feeder:
     def stop(self) -> None:
         """Ends the thread and leaves the lease to others."""
         self._stopping.set()
+        with suppress(LedgerUnavailable):
+            self._lines.ring()  # it may be listening
         if self._thread is not None:
             self._thread.join(STOP_SECONDS)
         with suppress(LedgerUnavailable):
@@ -64,13 +66,18 @@ class Feeder:
         self._ledger.close()
 
     def step(self) -> int:
-        """One turn: sends what there is room for, if this is the feeder; returns how many. Raises LedgerUnavailable."""
+        """One turn: sends what there is room for, if this is the feeder; returns how many jobs.
+
+        Raises LedgerUnavailable.
+        """
         with self._turn:
             now = time.monotonic()
             if now > self._held_until - HOLD_SECONDS / 2:
                 self._held_until = now + HOLD_SECONDS if self._lines.hold(HOLD_SECONDS) else 0.0
             if not self._held_until:
+                self._lines.deafen()
                 return 0
+            self._lines.listen()  # before the turn: what is rung for during it must be heard
             self._sweeper.sweep_when_due()
             sent = self._lines.feed()
             if sent < 0:
@@ -80,8 +87,6 @@ class Feeder:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                with self._turn:
-                    self._lines.listen()  # before the turn: what is rung for during it must be heard
                 self.step()
                 self._wait()
             except LedgerUnavailable as error:

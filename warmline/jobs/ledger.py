@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from warmline.jobs import keys, line_scripts, transitions
 from warmline.jobs.batch_ids import batch_of, job_id_of
-from warmline.jobs.batches import Batches
 from warmline.jobs.connection import redis_answers
-from warmline.jobs.errors import BacklogFull, BatchNotFound, JobNotFound, NotReplayable, WorkerLost
+from warmline.jobs.dead_letters import DeadLetters
+from warmline.jobs.errors import BacklogFull, BatchNotFound, JobNotFound, WorkerLost
 from warmline.jobs.fleet import Fleet
 from warmline.jobs.records import (
     BatchState,
@@ -29,7 +29,7 @@ from warmline.jobs.records import (
 from warmline.jobs.rows import JOB_FIELDS, job_state, milliseconds
 
 
-class Ledger(Batches, Fleet):
+class Ledger(DeadLetters, Fleet):
     """A client of the ledger. Threads may share it, and so may a process and its forks."""
 
     # What a submission writes
@@ -155,40 +155,6 @@ class Ledger(Batches, Fleet):
         for state in self._each((JobStatus.QUEUED, JobStatus.RUNNING), batch_id):
             self.cancel(state.job.id)
         return self.batch(batch_id)
-
-    @redis_answers()
-    def replay(self, job_id: str) -> JobState:
-        """Queues a job again that failed or is dead. Raises JobNotFound, NotReplayable."""
-        state = self.get(job_id)
-        if not self._run(transitions.REPLAY, job_id, state.job.lane):
-            raise NotReplayable(
-                f"This job is {state.status.value}; only one that failed or is dead can be replayed."
-            )
-        return self.get(job_id)
-
-    def replay_all(self, batch_id: str | None = None) -> int:
-        """Replays all that are dead, or what failed or is dead of one batch; returns how many.
-
-        Raises BatchNotFound.
-        """
-        statuses = (JobStatus.DEAD,) if batch_id is None else (JobStatus.DEAD, JobStatus.FAILED)
-        replayed = 0
-        for state in self._each(statuses, batch_id):
-            try:
-                self.replay(state.job.id)
-            except (JobNotFound, NotReplayable):
-                continue  # somebody else was quicker
-            replayed += 1
-        return replayed
-
-    @redis_answers()
-    def purge(self, job_id: str) -> bool:
-        """Forgets a dead job; False when it is not dead."""
-        return bool(self._run(transitions.PURGE, job_id))
-
-    def purge_all(self, batch_id: str | None = None) -> int:
-        """Forgets all that are dead, or those of one batch; returns how many. Raises BatchNotFound."""
-        return sum(self.purge(state.job.id) for state in self._each((JobStatus.DEAD,), batch_id))
 
     @redis_answers()
     def report(self, job_id: str) -> bytes | None:

@@ -76,6 +76,11 @@ class Lines(Fleet):
             self._bell = bell
 
     @redis_answers()
+    def ring(self) -> None:
+        """Rings the bell."""
+        self._redis.publish(keys.BELL, "")
+
+    @redis_answers()
     def wait_for_bell(self) -> None:
         """Returns when it has rung since the last call, or when there may be something to do without that."""
         seconds = min(FLEET_SECONDS, self._next_retry_seconds)
@@ -214,10 +219,9 @@ class Lines(Fleet):
     @redis_answers()
     def sent_before(self, seconds: float) -> dict[str, str]:
         """Jobs that were sent longer ago and that nobody has claimed: id -> when, as the ledger writes it."""
-        now, _ = self._redis.time()
-        rows = self._redis.zrange(
-            keys.SENT, "-inf", int((now - seconds) * 1000), byscore=True, offset=0, num=1000, withscores=True
-        )
+        whole_seconds, micros = self._redis.time()
+        latest_ms = whole_seconds * 1000 + micros // 1000 - int(seconds * 1000)
+        rows = self._redis.zrange(keys.SENT, "-inf", latest_ms, byscore=True, offset=0, num=1000, withscores=True)
         return {job_id: f"{score:.0f}" for job_id, score in rows}
 
     @redis_answers()

@@ -154,6 +154,7 @@ return 1
 # the fields to answer with. 'ended', or ['leased', by whom]: whether that one lives is for the sweeper to say.
 CLAIM = f"""{SHARED}
 local id, worker = ARGV[1], ARGV[6]
+if waiting() > 0 then ring() end  -- whatever becomes of this message, there is room for another
 if redis.call('EXISTS', JOB .. id) == 0 then enter(id, ARGV[2], ARGV[3], ARGV[4], ARGV[5]) end
 local status = redis.call('HGET', JOB .. id, 'status')
 if is_over(status) then return 'ended' end
@@ -171,7 +172,6 @@ redis.call('ZREM', DELAYED, id)
 redis.call('ZADD', LEASES, whole(now_ms() + ARGV[7]), id)
 redis.call('HSET', HOLDERS, worker, id)
 move(id, 'running')
-if waiting() > 0 then ring() end
 return redis.call('HMGET', JOB .. id, unpack(ARGV, 8))
 """
 

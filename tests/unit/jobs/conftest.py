@@ -1,18 +1,23 @@
-"""A ledger of the test's own in a real Redis."""
+"""A ledger of the test's own in a real Redis, and its feeder."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+import redis
 from pydantic import SecretStr
 
 from config.settings import JobsSettings, RedisSettings, Settings
+from warmline.jobs import keys
+from warmline.jobs.feeder import Feeder
 from warmline.jobs.ledger import Ledger
-from warmline.jobs.queue import JobQueue
-from warmline.jobs.records import Job, Source
+from warmline.jobs.queue import job_id_of_message
+from warmline.jobs.records import ChildState, Job, JobState, Lane, Source, WorkerState
 
 NewJob = Callable[..., Job]
 
@@ -21,22 +26,30 @@ NewJob = Callable[..., Job]
 def settings(redis_url: str) -> Settings:
     return Settings(
         redis=RedisSettings(url=SecretStr(redis_url), timeout_seconds=2),
-        jobs=JobsSettings(max_attempts=3, retention_seconds=60),
+        jobs=JobsSettings(
+            max_attempts=3, max_losses=2, lease_seconds=1, retention_seconds=60, dead_letter_retention_seconds=90
+        ),
     )
 
 
 @pytest.fixture
 def ledger(settings: Settings) -> Iterator[Ledger]:
-    ledger = Ledger.connect(settings.redis, settings.jobs)
-    yield ledger
-    ledger.close()
+    with closing(Ledger.connect(settings.redis, settings.jobs)) as ledger:
+        yield ledger
 
 
 @pytest.fixture
-def queue(settings: Settings) -> Iterator[JobQueue]:
-    queue = JobQueue.connect(settings)
-    yield queue
-    queue.close()
+def feeder(settings: Settings) -> Iterator[Feeder]:
+    """Feeds a turn when it is told to."""
+    feeder = Feeder(settings)
+    yield feeder
+    feeder.stop()
+
+
+@pytest.fixture
+def raw(redis_url: str) -> Iterator[Any]:
+    with closing(redis.Redis.from_url(redis_url, decode_responses=True)) as client:
+        yield client
 
 
 @pytest.fixture
@@ -52,3 +65,32 @@ def new_job() -> NewJob:
         return Job.model_validate(defaults | fields)
 
     return make
+
+
+def claim(ledger: Ledger, job: Job | str, worker: str = "w/1") -> JobState:
+    """A job, claimed: it is there, and nobody else has it."""
+    claimed = ledger.claim(ledger.get(job).job if isinstance(job, str) else job, worker)
+    assert isinstance(claimed, JobState), claimed
+    return claimed
+
+
+def calls(count: int, name: str = "call") -> list[Source]:
+    """So many calls."""
+    return [Source(bucket="calls", key=f"{name}-{n}.wav") for n in range(count)]
+
+
+def take_messages(raw: Any, queue: str) -> list[str]:
+    """Takes all messages out of one of Celery's queues, as workers do: the ids of their jobs, in that order."""
+    key = f"{keys.BROKER}{queue}"
+    texts = list(reversed(raw.lrange(key, 0, -1)))
+    raw.delete(key)
+    return [job_id_of_message(text) or "" for text in texts]
+
+
+def worker(name: str, warm: int, *, lanes: tuple[Lane, ...] = ("live", "bulk")) -> WorkerState:
+    now = datetime.now(UTC)
+    child = ChildState(
+        pid=9, model="mini", mini=True, engine="torch", device="cpu", precision="fp32", threads=1,
+        load_seconds=0.5, warm_since=now,
+    )  # fmt: skip
+    return WorkerState(name=name, host="h", pid=1, lanes=lanes, children=warm, warm=(child,) * warm, seen_at=now)
