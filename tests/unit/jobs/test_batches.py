@@ -1,4 +1,4 @@
-"""Batches and listings against a real Redis: whole or not at all, counted, and listed before their jobs were sent."""
+"""Batches and listings against a real Redis: whole or not at all, counted, listed before they were sent."""
 
 from __future__ import annotations
 
