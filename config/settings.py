@@ -130,7 +130,7 @@ class JobsSettings(Section):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}JOBS_")
 
-    max_attempts: int = Field(5, ge=1, description="attempts that end in a transient fault before a job is dead")
+    max_attempts: int = Field(10, ge=1, description="attempts that end in a transient fault before a job is dead")
     max_losses: int = Field(3, ge=1, description="worker processes a job may lose before it is dead")
     retry_seconds: float = Field(2.0, gt=0, description="wait before the first retry; doubles each time")
     max_retry_seconds: float = Field(300.0, gt=0, description="longest wait before a retry")
