@@ -34,6 +34,7 @@ class TimeLimit:
     def arrived(self) -> None:
         """The object has been fetched: what takes long from now on is the call's fault, not the store's."""
         self._arrived = True
+        self._fetch_seconds = time.monotonic() - self._started  # what it took, and not what it might have taken
 
     def grow_by_audio(self, audio_seconds: float) -> None:
         """The call is so long at least."""

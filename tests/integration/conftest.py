@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from pydantic import SecretStr
 
 from config.settings import (
@@ -17,9 +19,15 @@ from config.settings import (
     Settings,
     WorkerSettings,
 )
+from tests.integration.desks import NewDesk
 from tests.model.random_checkpoints import write_random_model
+from warmline.emotion.engine import Engine
+from warmline.emotion.loading import load_engine
+from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Source
 from warmline.objects.store import ObjectStore
+from workers.scoring import Desk
+from workers.scratch import Scratch
 
 CALLS = Path(__file__).parents[2] / "samples" / "calls"
 CALL = CALLS / "call-001-billing.wav"  # 24 s, two channels, 8 kHz
@@ -73,3 +81,47 @@ def worker_settings(
 def call(s3_settings: S3Settings) -> Source:
     """A sample call in S3."""
     return ObjectStore(s3_settings).put_call("calls", "workers/call.wav", CALL)
+
+
+@pytest.fixture(scope="session")
+def long_call(s3_settings: S3Settings, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """A call in S3 that takes some seconds to analyse: ten minutes of the sample."""
+    path = tmp_path_factory.mktemp("calls") / "long.wav"
+    samples, rate_hz = soundfile.read(CALL)
+    soundfile.write(path, np.tile(samples, (25, 1)), rate_hz, subtype="ULAW")
+    return ObjectStore(s3_settings).put_call("calls", "workers/long-call.wav", path)
+
+
+@pytest.fixture(scope="session")
+def engine(worker_settings: NewSettings) -> Engine:
+    """The tiny model, loaded."""
+    return load_engine(worker_settings("redis://unused").emotion, threads=1)
+
+
+@pytest.fixture
+def new_desk(
+    worker_settings: NewSettings, redis_url: str, engine: Engine, s3_settings: S3Settings
+) -> Iterator[NewDesk]:
+    """Makes desks at one ledger; what is given beyond the arguments by name are rules of the queue."""
+    opened: list[Desk] = []
+
+    def make(*, results: str = "both", s3: S3Settings = s3_settings, **jobs: float) -> Desk:
+        settings = worker_settings(redis_url, results=results, s3=s3, **jobs)
+        scratch = Scratch.open(settings.worker.scratch_dir)
+        scratch.enter_child()
+        desk = Desk(
+            worker="w",
+            engine=engine,
+            ledger=Ledger.connect(settings.redis, settings.jobs),
+            store=ObjectStore(s3),
+            scratch=scratch,
+            settings=settings,
+        )
+        opened.append(desk)
+        return desk
+
+    yield make
+    for desk in opened:
+        desk.ledger.close()
+        desk.store.close()
+        desk.scratch.remove()

@@ -6,63 +6,19 @@ import dataclasses
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from config.settings import RedisSettings, S3Settings
-from tests.integration.conftest import NewSettings
+from tests.integration.desks import NewDesk, job_for, left_in_scratch
 from tests.servers import running_s3
 from warmline.calls.report import Report
-from warmline.emotion.engine import Engine
-from warmline.emotion.loading import load_engine
 from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.ledger import Ledger
-from warmline.jobs.records import Job, JobStatus, Options, ReportLocation, Source
+from warmline.jobs.records import JobStatus, Options, ReportLocation, Source
 from warmline.objects.store import ObjectStore
-from workers.scoring import Desk, retry_seconds
-from workers.scratch import Scratch
-
-NewDesk = Callable[..., Desk]
-
-
-@pytest.fixture(scope="module")
-def engine(worker_settings: NewSettings) -> Engine:
-    return load_engine(worker_settings("redis://unused").emotion, threads=1)
-
-
-@pytest.fixture
-def new_desk(
-    worker_settings: NewSettings, redis_url: str, engine: Engine, s3_settings: S3Settings
-) -> Iterator[NewDesk]:
-    opened: list[Desk] = []
-
-    def make(*, results: str = "both", s3: S3Settings = s3_settings, **jobs: float) -> Desk:
-        settings = worker_settings(redis_url, results=results, s3=s3, **jobs)
-        scratch = Scratch.open(settings.worker.scratch_dir)
-        scratch.enter_child()
-        desk = Desk(
-            worker="w",
-            engine=engine,
-            ledger=Ledger.connect(settings.redis, settings.jobs),
-            store=ObjectStore(s3),
-            scratch=scratch,
-            settings=settings,
-        )
-        opened.append(desk)
-        return desk
-
-    yield make
-    for desk in opened:
-        desk.ledger.close()
-        desk.store.close()
-        desk.scratch.remove()
-
-
-def job_for(source: Source, **fields: object) -> Job:
-    return Job.model_validate({"id": uuid.uuid4().hex, "source": source, "created_at": datetime.now(UTC)} | fields)
+from workers.scoring import retry_seconds
 
 
 def call_in_lost_store(tmp_path: Path) -> tuple[Source, S3Settings]:
@@ -73,10 +29,6 @@ def call_in_lost_store(tmp_path: Path) -> tuple[Source, S3Settings]:
         source = store.put_call("calls", "x.wav", Path(__file__))
         store.close()
     return source, settings
-
-
-def left_in_scratch(desk: Desk) -> list[Path]:
-    return [path for path in desk.settings.worker.scratch_dir.rglob("*") if path.is_file() and path.name != "lock"]
 
 
 @pytest.mark.parametrize("results", ["redis", "s3", "both"])
