@@ -66,7 +66,7 @@ def worker(
 
 def test_a_job_has_the_scores_of_an_engine_without_host(worker: WorkerProcess, call: Source) -> None:
     # When a job is done through the host
-    done = worker.wait_finished(submit_job(worker.ledger, worker.queue, call).job.id)
+    done = worker.wait_finished(submit_job(worker.ledger, call).job.id)
     assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 1)
     text = worker.ledger.report(done.job.id)
     assert text is not None
@@ -158,7 +158,7 @@ def test_an_engine_that_cannot_share_its_weights_gets_a_host_by_itself(
         worker.wait_warm()
         # Then one host holds the model, and jobs are done by it
         assert len(hosts_of(worker)) == 1
-        done = worker.wait_finished(submit_job(worker.ledger, worker.queue, call).job.id)
+        done = worker.wait_finished(submit_job(worker.ledger, call).job.id)
         assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 1)
         assert [child.engine for child in worker.ledger.workers()[0].warm] == ["openvino"]
 
@@ -171,7 +171,7 @@ def test_nothing_is_left_of_a_worker_that_was_told_to_end(
     with WorkerProcess(settings, tmp_path / "worker.log") as worker:
         worker.wait_warm()
         (host,) = hosts_of(worker)
-        state = submit_job(worker.ledger, worker.queue, call)
+        state = submit_job(worker.ledger, call)
         held = worker.hold(state.job.id)
         # When all of its processes are told to end, as a service manager does
         worker.signal(signal.SIGTERM)
@@ -232,7 +232,7 @@ def test_a_host_that_dies_while_it_loads_ends_a_new_worker(
 
 def submit_batch_of(worker: WorkerProcess, call: Source, count: int) -> tuple[str, list[str]]:
     """The batch's id and its jobs' ids, in order."""
-    batch = submit_batch(worker.ledger, worker.queue, [call] * count)
+    batch = submit_batch(worker.ledger, [call] * count)
     return batch.id, [state.job.id for state in reversed(worker.ledger.list(batch_id=batch.id))]
 
 

@@ -132,16 +132,22 @@ class Listings(Connection):
 
     def _states(self, job_ids: Sequence[str]) -> Sequence[JobState]:
         """The jobs that have not expired, in this order."""
+        rows = self._rows(job_ids)
+        waiting = self._states_of_waiting([job_id for job_id, row in rows.items() if row[0] is None])
+        # One that is in neither place was fed between the two looks: it has a hash by now.
+        rows |= self._rows([job_id for job_id, row in rows.items() if row[0] is None and job_id not in waiting])
+        states = (
+            waiting.get(job_id) if rows[job_id][0] is None else job_state(rows[job_id]) for job_id in job_ids
+        )
+        return [state for state in states if state is not None]
+
+    def _rows(self, job_ids: Sequence[str]) -> dict[str, Row]:
+        if not job_ids:
+            return {}
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hmget(keys.job(job_id), JOB_FIELDS)
-            rows: list[Row] = pipe.execute()
-        waiting = self._states_of_waiting([i for i, row in zip(job_ids, rows, strict=True) if row[0] is None])
-        states = (
-            waiting.get(job_id) if row[0] is None else job_state(row)
-            for job_id, row in zip(job_ids, rows, strict=True)
-        )
-        return [state for state in states if state is not None]
+            return dict(zip(job_ids, pipe.execute(), strict=True))
 
     def _states_of_waiting(self, job_ids: Sequence[str]) -> dict[str, JobState]:
         places = {job_id: batch_of(job_id) for job_id in job_ids}
