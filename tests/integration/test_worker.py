@@ -65,7 +65,7 @@ def test_no_job_was_taken_before_the_model_was_warm(worker: WorkerProcess) -> No
     assert said["note"] == "mini model: for trying things out"
     for job in jobs:
         assert job.started_at is not None
-        assert job.queued_at < child.warm_since < job.started_at
+        assert batch.created_at < child.warm_since < job.started_at
         assert job.worker is not None
         assert job.worker.endswith(f"/{child.pid}")
 
@@ -162,7 +162,7 @@ def test_celerys_own_tools_find_the_application(worker: WorkerProcess) -> None:
 
 
 def test_bad_messages_are_dropped_and_the_next_job_runs(worker: WorkerProcess, raw: Any, call: Source) -> None:
-    # Given messages that are no job, no arguments, no body, no task, and no JSON inside
+    # Given messages that are no job, no arguments, no body, no task, no JSON inside, and no message at all
     app = make_celery(worker.settings)
     before = worker.children()
     for args in ([{"id": "x"}], [], ["text"], [1, 2]):
@@ -172,6 +172,16 @@ def test_bad_messages_are_dropped_and_the_next_job_runs(worker: WorkerProcess, r
     headers = {"task": TASK, "id": uuid.uuid4().hex, "lang": "py", "argsrepr": "", "kwargsrepr": ""}
     for body in (b'{"not": "a triple"}', b"5", b"[[], {}]", b"not json", b'[[], "kwargs", {}]'):
         raw.lpush(f"{keys.BROKER}{QUEUES['live']}", envelope(headers, body))
+    no_messages = (
+        b"garbage",
+        b"\xff\x00",
+        b"5",
+        b"[]",
+        b"{}",
+        b'{"properties": {}}',
+        b'{"properties": 5, "body": "x"}',
+    )
+    raw.lpush(f"{keys.BROKER}{QUEUES['live']}", *no_messages)
     app.close()
     # When a good one comes after them
     state = submit_job(worker.ledger, call)
@@ -180,7 +190,7 @@ def test_bad_messages_are_dropped_and_the_next_job_runs(worker: WorkerProcess, r
     assert worker.children() == before
     wait_until(lambda: raw.hlen(f"{keys.BROKER}unacked") == 0, "all is acknowledged", seconds=10)
     assert raw.llen(f"{keys.BROKER}{QUEUES['live']}") == 0
-    assert len(worker.lines("bad_message_dropped")) == 9
+    assert len(worker.lines("bad_message_dropped")) == 9 + len(no_messages)
 
 
 def envelope(headers: dict[str, Any], body: bytes) -> str:
@@ -249,18 +259,21 @@ def test_a_job_whose_child_is_killed_runs_again(worker: WorkerProcess, call: Sou
     assert held.pid not in {int(path.name) for path in worker.settings.worker.scratch_dir.glob("worker-*/[0-9]*")}
 
 
-def test_a_job_that_kills_its_child_each_time_is_given_up(worker: WorkerProcess, call: Source) -> None:
-    # Given a job during which the child dies, three times
-    state = submit_job(worker.ledger, call)
+def test_a_job_that_kills_its_child_each_time_is_dead_and_its_neighbour_finishes(
+    worker: WorkerProcess, call: Source
+) -> None:
+    # Given a job during which the child dies, three times, and another that waits behind it
+    poison, neighbour = (submit_job(worker.ledger, call).job.id for _ in range(2))
     for attempt in (1, 2, 3):
-        kill(worker.wait_running(state.job.id, attempt=attempt))
-    # Then it has failed, and the worker goes on
-    lost = worker.wait_finished(state.job.id)
-    assert (lost.status, lost.attempt) == (JobStatus.FAILED, 3)
+        kill(worker.wait_running(poison, attempt=attempt))
+    # Then it is dead, and the worker goes on
+    lost = worker.wait_finished(poison)
+    assert (lost.status, lost.attempt) == (JobStatus.DEAD, 3)
+    assert [past.outcome for past in lost.attempts] == ["lost"] * 3
     assert lost.failure is not None
     assert lost.failure.code == "worker_lost"
-    neighbour = submit_job(worker.ledger, call)
-    assert worker.wait_finished(neighbour.job.id).status is JobStatus.SUCCEEDED
+    done = worker.wait_finished(neighbour)
+    assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 1)
 
 
 def test_a_worker_that_lost_its_connections_goes_on(worker: WorkerProcess, raw: Any, call: Source) -> None:
