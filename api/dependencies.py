@@ -15,8 +15,10 @@ from warmline.objects.store import ObjectStore
 
 log = structlog.get_logger()
 
-# A worker can wait for Redis; who waits for an HTTP answer would rather have a 503 and try again.
+# A worker can wait for Redis and S3; who waits for an HTTP answer would rather have a 503 and try again.
 REDIS_SECONDS: Final = 2.0
+STORE_SECONDS: Final = 4.0
+STORE_ATTEMPTS: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +35,11 @@ class Services:
         redis = settings.redis.model_copy(
             update={"timeout_seconds": min(settings.redis.timeout_seconds, REDIS_SECONDS)}
         )
+        s3 = settings.s3.model_copy(update={"timeout_seconds": min(settings.s3.timeout_seconds, STORE_SECONDS)})
         return cls(
             settings=settings,
             ledger=Ledger.connect(redis, settings.jobs),
-            store=ObjectStore(settings.s3),
+            store=ObjectStore(s3, attempts=STORE_ATTEMPTS),
         )
 
     def open(self) -> None:
@@ -52,7 +55,7 @@ class Services:
         self.store.close()
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:  # without async, FastAPI would look for a thread to run it in
     services: Services = request.app.state.services
     return services
 
