@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from types import TracebackType
@@ -53,6 +53,7 @@ class FaultyProxy:
         self._lock = threading.Lock()
         self._fault: Fault | None = None
         self._left = 0.0
+        self._open: set[socket.socket] = set()
         self.failed = 0  # requests that the fault has befallen
         self.answered: list[tuple[str, str, int]] = []  # method, path and status of all that the store answered
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -71,7 +72,10 @@ class FaultyProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            for connection in (self._listener, *self._open):
+                with suppress(OSError):  # the other side was quicker
+                    connection.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
             thread.join(10)
@@ -101,7 +105,7 @@ class FaultyProxy:
             self._threads[-1].start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client:
+        with client, self._listed(client):
             client.settimeout(30)
             try:
                 refusing = self._fault
@@ -115,6 +119,17 @@ class FaultyProxy:
                     self._answer(client, request, fault)
             except OSError:
                 return  # one side hung up, which is what this proxy is for
+
+    @contextmanager
+    def _listed(self, client: socket.socket) -> Iterator[None]:
+        """Among the connections that the end of the test cuts."""
+        with self._lock:
+            self._open.add(client)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.remove(client)
 
     def _befalls(self, method: str, mode: Mode | None = None) -> Fault | None:
         with self._lock:
