@@ -204,6 +204,7 @@ def _describe(engine: Engine, load_seconds: float) -> ChildState:
     child = ChildState(
         pid=os.getpid(),
         model=info.model,
+        model_hash=info.model_hash,
         mini=info.mini,
         engine=info.engine,
         device=info.device,

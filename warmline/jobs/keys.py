@@ -30,6 +30,10 @@ HOLDERS = f"{PREFIX}holders"  # a hash: worker's child -> the job that it has th
 BELL = f"{PREFIX}bell"  # a channel: something is said there when there may be something to send
 FEEDER = f"{PREFIX}feeder"  # a string, the token of the one that feeds; gone when it does not renew it
 
+RECONCILER = f"{PREFIX}reconciler"  # a string, the id of the reconciliation that runs; it has to be renewed
+RECONCILED = f"{PREFIX}reconciliation:"  # + its id: a string, how far it is, JSON
+RECONCILE_DUE = f"{PREFIX}reconciled"  # a string that is there until the periodic reconciliation is due
+
 WORKER = f"{PREFIX}worker:"  # + worker name: a string, its heartbeat's JSON; gone when the worker is
 WORKERS = f"{PREFIX}workers"  # a sorted set of worker names by the time of their last heartbeat
 

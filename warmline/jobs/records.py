@@ -202,6 +202,7 @@ class ChildState(Record):
 
     pid: int
     model: str
+    model_hash: str = Field("", description="sha256 of the weights file, hex; part of its reports' keys")
     mini: bool
     engine: str
     device: str
