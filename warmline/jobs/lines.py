@@ -177,13 +177,15 @@ class Lines(Fleet):
                     keys.calls(batch_id), first, first + counts[batch_id] - 1 if counts[batch_id] else -(10**9)
                 )
             calls = {i: iter(found) for i, found in zip(batches, pipe.execute(), strict=True)}
-        alone = iter(self._jobs_of(singles[: counts[keys.SINGLES_LINE]]).items())
+        # One that was claimed before its turn, and then replayed, stands there twice.
+        alone = iter(singles[: counts[keys.SINGLES_LINE]])
+        jobs = self._jobs_of(singles[: counts[keys.SINGLES_LINE]])
         places = {batch_id: batch.cursor for batch_id, batch in batches.items()}
         sendings: list[Sending] = []
         for line in order:
             if line == keys.SINGLES_LINE:
-                job_id, job = next(alone)
-                sendings.append(Sending(line=line, job_id=job_id, place=0, job=job, queue=queue))
+                job_id = next(alone)
+                sendings.append(Sending(line=line, job_id=job_id, place=0, job=jobs[job_id], queue=queue))
                 continue
             place = places[line]
             places[line] += 1
