@@ -21,6 +21,7 @@ from celery import bootsteps
 from celery.worker import state as celery_state
 
 from warmline.jobs.queue import QUEUES
+from workers.messages import drop_unreadable
 
 LIVE_QUEUE = QUEUES["live"]
 
@@ -111,8 +112,12 @@ def make_limit(warm: Callable[[], int], *, reserved: int) -> type[Any]:
         def start(self, consumer: Any) -> None:
             self._live_consumer = _consume_live(consumer) if reserved else None
             live_lane = self._live_consumer.channel if reserved else None
+            any_lane = consumer.task_consumer.channel
+            for channel in (any_lane, live_lane):
+                if channel is not None:
+                    drop_unreadable(channel)
             share = max(1, consumer.controller.concurrency - reserved)
-            Intake(warm, share, consumer.task_consumer.channel, live_lane).limit()
+            Intake(warm, share, any_lane, live_lane).limit()
 
         def stop(self, consumer: Any) -> None:
             _stop_asking(consumer, [consumer.task_consumer, self._live_consumer])

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from celery import bootsteps
 from celery.worker.strategy import default
 from kombu.utils.json import loads
 from pydantic import ValidationError
@@ -32,18 +31,6 @@ def drop_malformed(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
         return message.reject_log_error(log, consumer.connection_errors)
 
     return handle_well_formed
-
-
-def make_readable_step() -> type[Any]:
-    """A step of Celery's consumer that has its channel drop what is no message; see `drop_unreadable`."""
-
-    class Readable(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-        requires = ("celery.worker.consumer.tasks:Tasks",)
-
-        def start(self, consumer: Any) -> None:
-            drop_unreadable(consumer.task_consumer.channel)
-
-    return Readable
 
 
 def drop_unreadable(channel: Any) -> None:

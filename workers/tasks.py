@@ -16,7 +16,7 @@ from celery.exceptions import Reject
 from warmline.jobs.errors import EngineLost, LedgerUnavailable
 from warmline.jobs.queue import TASK
 from workers.lease import Draining
-from workers.messages import drop_malformed, make_readable_step, parse_job
+from workers.messages import drop_malformed, parse_job
 
 if TYPE_CHECKING:
     from workers.scoring import Desk
@@ -28,7 +28,6 @@ GIVE_BACK_SECONDS = 1.0  # before a message is given back, so that what is in tr
 
 def register_tasks(app: Celery, desk: Callable[[], Desk]) -> None:
     """Adds the task to the application. `desk` is called in a warm child; raises EngineLost in one that was."""
-    app.steps["consumer"].add(make_readable_step())
     strategy = f"{drop_malformed.__module__}:{drop_malformed.__name__}"
 
     @app.task(name=TASK, Strategy=strategy)  # type: ignore[untyped-decorator]
