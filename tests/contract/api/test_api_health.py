@@ -124,8 +124,12 @@ def test_the_description_has_every_address(openapi: dict[str, Any]) -> None:
         ("get", "/health"), ("get", "/live"), ("get", "/ready"),
         ("post", "/v1/jobs"), ("get", "/v1/jobs"),
         ("get", "/v1/jobs/{job_id}"), ("get", "/v1/jobs/{job_id}/report"),
+        ("post", "/v1/jobs/{job_id}/cancel"), ("post", "/v1/jobs/{job_id}/replay"),
         ("post", "/v1/batches"), ("get", "/v1/batches"),
         ("get", "/v1/batches/{batch_id}"), ("get", "/v1/batches/{batch_id}/jobs"),
+        ("post", "/v1/batches/{batch_id}/cancel"), ("post", "/v1/batches/{batch_id}/replay"),
+        ("get", "/v1/dead-letters"), ("delete", "/v1/dead-letters"),
+        ("post", "/v1/dead-letters/replay"), ("delete", "/v1/dead-letters/{job_id}"),
     }  # fmt: skip
 
 

@@ -39,13 +39,22 @@ def submit_batch(client: httpx.Client, **body: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def queued(redis_url_of_api: str) -> Callable[[str], int]:
-    """How many messages a lane's queue holds."""
+    """How many jobs of a lane wait in the ledger or in Celery's queue: the API's feeder takes them there."""
 
     def count(lane: str) -> int:
-        with redis.Redis.from_url(redis_url_of_api) as connection:
-            return int(connection.llen(f"{keys.BROKER}{QUEUES[lane]}"))  # type: ignore[index, arg-type]
+        with redis.Redis.from_url(redis_url_of_api) as connection, connection.pipeline() as pipe:
+            pipe.hget(keys.WAITING, lane)
+            pipe.llen(f"{keys.BROKER}{QUEUES[lane]}")  # type: ignore[index]
+            return sum(int(number or 0) for number in pipe.execute())
 
     return count
+
+
+def claim(ledger: Ledger, job_id: str, worker: str = "w") -> JobState:
+    """A worker takes a job."""
+    claimed = ledger.claim(ledger.get(job_id).job, worker)
+    assert isinstance(claimed, JobState), claimed
+    return claimed
 
 
 @pytest.fixture
@@ -78,7 +87,7 @@ REPORT: dict[str, Any] = {
 # One job
 
 
-def test_a_submitted_job_is_in_the_ledger_and_in_its_lane_s_queue(
+def test_a_submitted_job_is_in_the_ledger_and_waits_in_its_lane(
     client: httpx.Client, ledger: Ledger, queued: Callable[[str], int]
 ) -> None:
     before = queued("live"), queued("bulk")
@@ -118,14 +127,14 @@ def test_a_job_is_followed_from_queued_to_its_report(client: httpx.Client, ledge
     # When a worker takes it and works on it
     job = ledger.get(state["id"]).job
     ledger.claim(job, "worker@host")
-    ledger.progress(job.id, Progress(stage="score", windows_done=3, windows_total=9))
+    ledger.heartbeat(job.id, 1, Progress(stage="score", windows_done=3, windows_total=9))
     state = client.get(links["self"]).json()
     assert (state["status"], state["attempt"], state["worker"]) == ("running", 1, "worker@host")
     assert state["progress"] == {"stage": "score", "windows_done": 3, "windows_total": 9}
 
     # Then its end is seen, and its report fetched
     text = report.model_copy(update={"job_id": job.id}).model_dump_json()
-    ledger.succeed(job.id, ReportLocation(in_redis=True), text)
+    ledger.succeed(job.id, 1, ReportLocation(in_redis=True), text)
     state = client.get(links["self"]).json()
     assert (state["status"], state["report"]["in_redis"]) == ("succeeded", True)
     assert JobState.model_validate(state, extra="ignore") == ledger.get(job.id)
@@ -138,18 +147,18 @@ def test_a_report_that_is_only_in_s3_is_fetched_from_there(
     client: httpx.Client, ledger: Ledger, store: ObjectStore, s3_prefix: str, report: Report
 ) -> None:
     accepted = submit(client)
-    ledger.claim(ledger.get(accepted["id"]).job, "w")
+    claim(ledger, accepted["id"])
     key = f"{s3_prefix}r.json"
     store.put_report(key, report.model_dump_json().encode())
-    ledger.succeed(accepted["id"], ReportLocation(bucket="reports", key=key), None)
+    ledger.succeed(accepted["id"], 1, ReportLocation(bucket="reports", key=key), None)
 
     assert Report.model_validate(client.get(accepted["links"]["report"]).json()) == report
 
 
 def test_a_report_that_was_deleted_is_not_found(client: httpx.Client, ledger: Ledger) -> None:
     accepted = submit(client)
-    ledger.claim(ledger.get(accepted["id"]).job, "w")
-    ledger.succeed(accepted["id"], ReportLocation(bucket="reports", key="deleted.json"), None)
+    claim(ledger, accepted["id"])
+    ledger.succeed(accepted["id"], 1, ReportLocation(bucket="reports", key="deleted.json"), None)
 
     answer = client.get(accepted["links"]["report"])
     assert (answer.status_code, answer.json()["code"]) == (404, "object_not_found")
@@ -157,8 +166,8 @@ def test_a_report_that_was_deleted_is_not_found(client: httpx.Client, ledger: Le
 
 def test_a_failed_job_says_why_and_has_no_report(client: httpx.Client, ledger: Ledger) -> None:
     accepted = submit(client)
-    ledger.claim(ledger.get(accepted["id"]).job, "w")
-    ledger.fail(accepted["id"], Failure(code="not_audio", message="The content is not audio."))
+    claim(ledger, accepted["id"])
+    ledger.fail(accepted["id"], 1, Failure(code="not_audio", message="The content is not audio."))
 
     assert client.get(accepted["links"]["self"]).json()["failure"] == {
         "code": "not_audio",
@@ -171,8 +180,8 @@ def test_a_failed_job_says_why_and_has_no_report(client: httpx.Client, ledger: L
 
 def test_jobs_are_listed_newest_first_page_by_page(client: httpx.Client, ledger: Ledger) -> None:
     ids = [submit(client)["id"] for _ in range(3)]
-    ledger.claim(ledger.get(ids[0]).job, "w")
-    ledger.fail(ids[0], Failure(code="x", message="y"))
+    claim(ledger, ids[0])
+    ledger.fail(ids[0], 1, Failure(code="x", message="y"))
 
     first = client.get("/v1/jobs", params={"limit": 2}).json()
     assert len(first["jobs"]) == 2
@@ -214,8 +223,8 @@ def test_a_batch_of_keys_is_followed_to_its_end(
         assert job.batch_id == accepted["id"]
         ledger.claim(job, "w")
     assert client.get(accepted["links"]["self"]).json()["status"] == "running"
-    ledger.succeed(listed[0]["id"], ReportLocation(in_redis=True), "{}")
-    ledger.fail(listed[1]["id"], Failure(code="x", message="y"))
+    ledger.succeed(listed[0]["id"], 1, ReportLocation(in_redis=True), "{}")
+    ledger.fail(listed[1]["id"], 1, Failure(code="x", message="y"))
 
     # Then the batch says so
     state = client.get(accepted["links"]["self"]).json()
