@@ -24,9 +24,11 @@ from tests.integration.conftest import NewSettings
 from tests.integration.desks import NewDesk, job_for, left_in_scratch
 from tests.servers import RedisServer, running_redis, wait_until
 from warmline.emotion.engine import Engine, Samples, Scores
+from warmline.jobs.errors import ObjectNotFound
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Job, JobState, JobStatus, Options, Source
 from workers.lease import BEAT_SECONDS, CUT_OFF_CODE, Draining
+from workers.publishing import Publisher
 from workers.scoring import Desk
 
 WINDOW_SECONDS = 0.3
@@ -152,6 +154,22 @@ def test_an_attempt_that_lost_its_lease_publishes_nothing(slow_desk: NewDesk, ca
     assert (state.status, state.attempt) == (JobStatus.QUEUED, 1)
     assert not has_report(desk, state)
     assert left_in_scratch(desk) == []
+
+
+def test_an_attempt_asks_whether_the_job_is_its_own_before_it_publishes(
+    new_desk: NewDesk, engine: Engine, call: Source
+) -> None:
+    # Given a job that is taken for lost while its last window is scored, too late for a renewal to hear of it
+    desk = new_desk(results="s3")
+    job = job_for(call, options=Options(roles=("asked",), granularity="utterance"))
+    desk = dataclasses.replace(desk, engine=SlowEngine(engine, lambda: desk.ledger.lost(job.id, desk.name)))
+    desk.attempt(job)
+    # Then there is no report
+    facts = desk.store.head(call)
+    publisher = Publisher(desk.store, desk.settings, job, facts, engine.info.model_hash)
+    with pytest.raises(ObjectNotFound):
+        desk.store.get_report(publisher.location)
+    assert desk.ledger.get(job.id).status is JobStatus.QUEUED
 
 
 def test_a_job_goes_on_while_the_ledger_is_away(slow_desk: NewDesk, call: Source, tmp_path: Path) -> None:
