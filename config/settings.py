@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -153,6 +154,19 @@ class JobsSettings(Section):
     dead_letter_retention_seconds: int = Field(
         30 * 86400, ge=60, description="how long dead jobs stay in Redis, to be looked at and replayed"
     )
+    reconcile_prefixes: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="s3://bucket/prefix/ of calls that are all to have a report, comma-separated"
+    )
+    reconcile_seconds: int = Field(
+        0, ge=0, description="how often jobs are entered for those that have none; 0: never by itself"
+    )
+
+    @field_validator("reconcile_prefixes")
+    @classmethod
+    def _are_s3_uris(cls, uris: tuple[str, ...]) -> tuple[str, ...]:
+        if bad := [uri for uri in uris if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/.*)?", uri)]:
+            raise ValueError(f"{len(bad)} of them not of the form s3://bucket/prefix/")
+        return uris
 
 
 class WorkerSettings(Section):
@@ -176,6 +190,11 @@ class WorkerSettings(Section):
         30.0, gt=0, description="how long a job that runs may go on after SIGTERM before it is handed back"
     )
     load_timeout_seconds: float = Field(600.0, gt=0, description="longest time a child may take to get warm")
+    replacement_timeout_seconds: float = Field(
+        75.0,
+        gt=0,
+        description="the same for one that replaces another; three times the first ones' time if that is more",
+    )
     heartbeat_seconds: float = Field(5.0, gt=0, description="how often readiness is written to Redis")
     scratch_dir: Path = Field(Path("/tmp/warmline"), description="where calls lie while they are analysed")  # noqa: S108
 

@@ -78,7 +78,7 @@ def build_app(settings: Settings, plan: Plan | None = None) -> Celery:
     """
     app = make_celery(settings)
     announcements, drain = Announcements(), DrainFlag()
-    children = Children(announcements, load_timeout_seconds=settings.worker.load_timeout_seconds)
+    children = Children(announcements, replacement_timeout_seconds=settings.worker.replacement_timeout_seconds)
     heart = Heart(Ledger.connect(settings.redis, settings.jobs), children, settings.worker)
     hosts = EngineHosts(settings, announcements, children)
     farewell = Farewell(drain, grace_seconds=settings.worker.grace_seconds)

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 
 import structlog
 
@@ -51,12 +52,26 @@ def main() -> int:
         return 1
     ends.server = server
     announcements.tell_host_warm()
+    threading.Thread(
+        target=_say_again,
+        args=(server, announcements, settings.worker.heartbeat_seconds),
+        name="says-again",
+        daemon=True,
+    ).start()
     try:
         server.run()
     except EngineBroken as error:
         log.critical("engine_broken", error=str(error))
     server.log_counts()
     os._exit(1)  # with threads that wait on sockets
+
+
+def _say_again(server: EngineServer, announcements: Announcements, every_seconds: float) -> None:
+    """That this process serves, for as long as it does: the parent ends one that has fallen silent."""
+    while not server.stuck:
+        time.sleep(every_seconds)
+        announcements.tell_host_warm()
+    log.critical("engine_stuck")
 
 
 class _Ends:

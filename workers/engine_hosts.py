@@ -25,6 +25,7 @@ FIRST_WAIT_SECONDS = 0.5  # before a host that died soon is started again; doubl
 LONGEST_WAIT_SECONDS = 30.0
 LONG_LIFE_SECONDS = 60.0  # one that lived so long is started again at once
 SECONDS_TO_END = 10.0
+SILENT_BEATS = 12  # a host says that it serves with each beat; one that has not for so many hangs
 
 
 @dataclass
@@ -79,6 +80,8 @@ class EngineHosts:
                 host.has_been_warm = True
             if host.index in ended and host.process is not None:
                 self._mourn(host, host.process)
+            elif host.process is not None:
+                self._check(host, host.process)
             if host.process is None and time.monotonic() >= host.start_again_at and not self._children.failure:
                 self._spawn(host)
 
@@ -113,6 +116,17 @@ class EngineHosts:
         )
         host.started_at = time.monotonic()
         log.info("engine_host_started", host=host.index, pid=host.process.pid)
+
+    def _check(self, host: _Host, process: subprocess.Popen[bytes]) -> None:
+        """Ends a host that has fallen silent, so that it is replaced; gives up on one that does not get warm."""
+        now = time.monotonic()
+        heard_at = self._children.warm_hosts.get(process.pid)
+        if heard_at is not None:
+            if now - heard_at > SILENT_BEATS * self._settings.worker.heartbeat_seconds:
+                log.error("engine_host_killed", host=host.index, pid=process.pid, reason="it hangs")
+                process.kill()
+        elif host.has_been_warm and now - host.started_at > self._children.replacement_seconds:
+            self._children.fail(f"engine host {process.pid}, which was to replace another, does not get warm")
 
     def _mourn(self, host: _Host, process: subprocess.Popen[bytes]) -> None:
         code = process.returncode

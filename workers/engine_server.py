@@ -34,6 +34,9 @@ from workers.engine_board import Board, Order, Piece
 
 log = structlog.get_logger()
 
+# One window of two minutes (WARMLINE_AUDIO_UTTERANCE_MAX_SECONDS) takes the large model as long on a slow CPU.
+LONGEST_BATCH_SECONDS = 600.0
+
 
 @dataclass
 class Counts:
@@ -75,6 +78,13 @@ class EngineServer:
         self._prepared: queue.Queue[_Prepared | None] = queue.Queue()
         self._room = threading.Semaphore(1)  # one batch is prepared ahead, and no sooner than the last is begun
         self._preparing = threading.Lock()
+        self._working_since: float | None = None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the engine has been at one batch for so long that it will not come back."""
+        since = self._working_since
+        return since is not None and time.monotonic() - since > LONGEST_BATCH_SECONDS
 
     def run(self) -> None:
         """Serves until `close`. Raises EngineBroken where no window can be scored any more."""
@@ -87,6 +97,7 @@ class EngineServer:
             prepared = self._next_prepared(wait=begun is None)
             if prepared is None and begun is None:
                 return
+            self._working_since = time.monotonic()
             next_begun = self._begin(prepared) if prepared is not None else None
             if begun is not None:
                 self._finish(*begun)
@@ -94,6 +105,8 @@ class EngineServer:
             if begun is not None and not overlaps:
                 self._finish(*begun)
                 begun = None
+            if begun is None:
+                self._working_since = None
 
     def close(self) -> None:
         """Ends `run`, and hangs up on all clients."""

@@ -21,20 +21,17 @@ from workers.announcements import Announcements, HostLost, HostWarm, LoadFailed
 log = structlog.get_logger()
 
 MAX_COLD_DEATHS = 3  # children in a row that died before they were warm and did not say why
-# From the fork of a replacement until the worker gives up, where it hangs, or is killed slowly again and again. A
-# model that takes long to load, as the first children showed, is given so many times as long.
-REPLACEMENT_SECONDS = 75.0
-REPLACEMENT_LOADS = 3.0
+REPLACEMENT_LOADS = 3.0  # a replacement may take so many times as long to get warm as the slowest child before it
 
 
 class Children:
     """The children of one worker, by what they announce and by who is alive."""
 
-    def __init__(self, announcements: Announcements, *, load_timeout_seconds: float = 600.0) -> None:
+    def __init__(self, announcements: Announcements, *, replacement_timeout_seconds: float) -> None:
         self.announcements = announcements
         self.failure: str | None = None  # why no more children are made
         self.warm_hosts: dict[int, float] = {}  # pids of engine hosts that serve -> when they last said so
-        self._load_timeout_seconds = load_timeout_seconds
+        self._replacement_timeout_seconds = replacement_timeout_seconds
         self._slowest_load_seconds = 0.0
         self._cold_since: dict[
             int, float
@@ -77,8 +74,7 @@ class Children:
     @property
     def replacement_seconds(self) -> float:
         """How long a process that replaces another may take to get warm."""
-        usual = max(REPLACEMENT_SECONDS, REPLACEMENT_LOADS * self._slowest_load_seconds)
-        return min(self._load_timeout_seconds, usual)
+        return max(self._replacement_timeout_seconds, REPLACEMENT_LOADS * self._slowest_load_seconds)
 
     def give_up_on_cold(self) -> None:
         """After the first start: there is no use in going on where a child has been cold for too long."""

@@ -47,6 +47,11 @@ def is_host(process: Process) -> bool:
         return False
 
 
+def nobody_is_warm(worker: WorkerProcess) -> bool:
+    """Whether it says so; a worker that had no time for its heartbeat says nothing."""
+    return [state.warm for state in worker.ledger.workers()] == [()]
+
+
 def children_of(worker: WorkerProcess) -> set[int]:
     """The pids of those that take jobs."""
     return worker.children() - {host.pid for host in hosts_of(worker)}
@@ -116,7 +121,7 @@ def test_a_host_that_is_killed_costs_no_job(worker: WorkerProcess, call: Source)
     # When the host is killed
     old.kill()
     # Then nobody is warm until there is another one
-    wait_until(lambda: worker.ledger.workers()[0].warm == (), "nobody is warm", interval_seconds=0.005)
+    wait_until(lambda: nobody_is_warm(worker), "nobody is warm", interval_seconds=0.005)
     worker.wait_warm(CHILDREN)
     (new,) = hosts_of(worker)
     assert new.pid != old.pid
@@ -135,7 +140,7 @@ def test_no_job_is_started_while_the_host_is_gone(worker: WorkerProcess, call: S
     wait_until(lambda: hosts_of(worker) not in ([], [old]), "there is a new one", interval_seconds=0.001)
     (new,) = hosts_of(worker)
     new.suspend()
-    wait_until(lambda: worker.ledger.workers()[0].warm == (), "nobody is warm", interval_seconds=0.005)
+    wait_until(lambda: nobody_is_warm(worker), "nobody is warm", interval_seconds=0.005)
     # When jobs come, then none is started, and none has lost an attempt
     _, jobs = submit_batch_of(worker, call, 3)
     time.sleep(1.5)
@@ -144,6 +149,47 @@ def test_no_job_is_started_while_the_host_is_gone(worker: WorkerProcess, call: S
     new.resume()
     done = [worker.wait_finished(job_id) for job_id in jobs]
     assert [(state.status, state.attempt) for state in done] == [(JobStatus.SUCCEEDED, 1)] * 3
+
+
+def test_a_host_that_hangs_is_replaced(
+    worker_settings: NewSettings, redis_url: str, call: Source, tmp_path: Path
+) -> None:
+    # Given a worker whose host says four times a second that it serves
+    settings = with_host(worker_settings(redis_url))
+    settings = settings.model_copy(
+        update={"worker": settings.worker.model_copy(update={"heartbeat_seconds": 0.25})}
+    )
+    with WorkerProcess(settings, tmp_path / "worker.log") as worker:
+        worker.wait_warm()
+        (old,) = hosts_of(worker)
+        # When it hangs, and a job comes
+        old.suspend()
+        state = submit_job(worker.ledger, call)
+        # Then it is ended and replaced, and the job is done
+        assert worker.wait_finished(state.job.id).status is JobStatus.SUCCEEDED
+        assert [host.pid for host in hosts_of(worker)] != [old.pid]
+        assert [line["pid"] for line in worker.lines("engine_host_killed")] == [old.pid]
+
+
+def test_a_host_that_hangs_while_it_loads_again_ends_the_worker(
+    worker_settings: NewSettings, redis_url: str, tmp_path: Path
+) -> None:
+    # Given a warm worker that has lost its host, and gives the next one little more time than the first one took
+    settings = with_host(worker_settings(redis_url))
+    settings = settings.model_copy(
+        update={"worker": settings.worker.model_copy(update={"replacement_timeout_seconds": 2.0})}
+    )
+    with WorkerProcess(settings, tmp_path / "worker.log") as worker:
+        worker.wait_warm()
+        (old,) = hosts_of(worker)
+        old.kill()
+        # When the new one hangs
+        wait_until(lambda: hosts_of(worker) not in ([], [old]), "there is a new one", interval_seconds=0.001)
+        hosts_of(worker)[0].suspend()
+        # Then the worker ends, and says why
+        assert worker.wait_exit() == 1
+        (line,) = worker.lines("worker_stopped")
+        assert "does not get warm" in line["reason"]
 
 
 def test_an_engine_that_cannot_share_its_weights_gets_a_host_by_itself(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
+from config.settings import WorkerSettings
 from tests.unit.workers.test_announcements import child_state
 from workers.announcements import Announcements
-from workers.supervision import MAX_COLD_DEATHS, Children
+from workers.supervision import MAX_COLD_DEATHS, REPLACEMENT_LOADS, Children
 
 
 @pytest.fixture
@@ -18,7 +20,7 @@ def announcements() -> Announcements:
 
 @pytest.fixture
 def children(announcements: Announcements) -> Children:
-    return Children(announcements)
+    return Children(announcements, replacement_timeout_seconds=60)
 
 
 def fork(children: Children, alive: list[int], pid: int) -> None:
@@ -149,3 +151,82 @@ def test_what_a_host_says(announcements: Announcements, children: Children) -> N
     announcements.tell_failed("no such model", who="engine host")
     children.look([])
     assert children.failure == f"engine host {os.getpid()} cannot get warm: no such model"
+
+
+def test_a_replacement_that_hangs_is_no_use(announcements: Announcements) -> None:
+    # Given a warm child, and one that replaces another and says nothing
+    children = Children(announcements, replacement_timeout_seconds=0.2)
+    alive: list[int] = []
+    fork(children, alive, 1)
+    announcements.tell_warm(child_state(1).model_copy(update={"load_seconds": 0.01}))
+    fork(children, alive, 2)
+    children.look(alive)
+    children.give_up_on_cold()
+    assert not children.failure
+    # When it has had as long as a child may take
+    time.sleep(0.25)
+    children.look(alive)
+    children.give_up_on_cold()
+    # Then there is no use in waiting for it
+    assert children.failure is not None
+    assert "not warm after" in children.failure
+
+
+def test_replacements_that_are_killed_slowly_are_given_as_long_as_one(announcements: Announcements) -> None:
+    # Given children that each live half as long as they may take to get warm, and are killed
+    children = Children(announcements, replacement_timeout_seconds=0.4)
+    alive: list[int] = []
+    for pid in (1, 2):
+        fork(children, alive, pid)
+        children.look(alive)
+        time.sleep(0.25)
+        alive.clear()
+        children.look(alive)
+    children.give_up_on_cold()
+    # Then the second is one too many, though three deaths in a row are not reached
+    assert children.failure is not None
+    assert "not warm after" in children.failure
+
+
+def test_children_that_get_warm_in_time_are_waited_for(announcements: Announcements) -> None:
+    # Given a child that was killed while it loaded, and one that gets warm after it
+    children = Children(announcements, replacement_timeout_seconds=0.2)
+    alive: list[int] = []
+    fork(children, alive, 1)
+    children.look(alive)
+    alive.clear()
+    fork(children, alive, 2)
+    announcements.tell_warm(child_state(2))
+    time.sleep(0.25)
+    children.look(alive)
+    children.give_up_on_cold()
+    # Then all is well, and the next replacement has its own time
+    fork(children, alive, 3)
+    children.look(alive)
+    children.give_up_on_cold()
+    assert children.failure is None
+
+
+def test_a_large_model_is_given_longer_than_a_small_one(announcements: Announcements) -> None:
+    limit = WorkerSettings().replacement_timeout_seconds
+    assert limit < 90
+    children = Children(announcements, replacement_timeout_seconds=limit)
+    announcements.tell_warm(child_state(1))
+    children.look([1])
+    assert children.replacement_seconds == limit
+    announcements.tell_warm(child_state(2).model_copy(update={"load_seconds": 60.0}))
+    children.look([1, 2])
+    assert children.replacement_seconds == 60.0 * REPLACEMENT_LOADS
+
+
+def test_the_dead_are_asked_for_once(announcements: Announcements, children: Children) -> None:
+    # Given a child that was warm and one that was not, both dead
+    alive: list[int] = []
+    fork(children, alive, 1)
+    announcements.tell_warm(child_state(1))
+    fork(children, alive, 2)
+    children.look(alive)
+    children.look([])
+    # Then only the first can have held a job
+    assert children.take_dead() == [1]
+    assert children.take_dead() == []
