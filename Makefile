@@ -4,6 +4,7 @@
 #   make serve   the one-machine stack until Ctrl-C
 #   make bench   Warmline beside its peers on this machine, in a table and as JSON (25 minutes)
 #   make test    the whole test suite
+#   make chaos   thousands of jobs while everything is killed, and what came of them (10 minutes)
 #   make check   ruff, format, mypy --strict, import-linter
 #   make model   fetch and convert Emotion2Vec+ Large
 #
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve bench test check format model samples constraints clean
+.PHONY: help demo serve bench test chaos check format model samples constraints clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -48,6 +49,10 @@ bench: $(INSTALLED_DEV)
 
 test: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest
+
+# CHAOS are its options, e.g. make chaos CHAOS="--only storm --seed 7"
+chaos: $(INSTALLED_DEV)
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 check: $(INSTALLED_DEV)
 	$(BIN)/ruff check .
