@@ -12,6 +12,7 @@ from config.settings import Settings
 from tests.servers import wait_until
 from tests.unit.jobs.conftest import NewJob, calls, claim, take_messages
 from warmline.jobs import keys
+from warmline.jobs.batch_ids import job_id_of
 from warmline.jobs.errors import BatchNotFound, BatchTooLarge, InvalidRequest, JobNotFound
 from warmline.jobs.feeder import Feeder
 from warmline.jobs.ledger import Ledger
@@ -53,15 +54,15 @@ def test_a_waiting_job_of_a_batch_is_as_it_was_submitted(ledger: Ledger) -> None
         BatchItem(source=Source(bucket="calls", key="kk"), options=whole, metadata={"line": "7", "call": "mine"}),
     ]
     options = Options(roles=("agent",))
-    batch = submit_batch(ledger, items, options=options, metadata={"call": "all"}, lane="live")
+    batch = submit_batch(ledger, items, options=options, metadata={"call": "all", "night": "1"}, lane="live")
     # Then each of its jobs can be read, though it has no entry of its own yet
     states = jobs_of(ledger, batch.id)
     assert [state.job.source for state in states] == [
         item if isinstance(item, Source) else item.source for item in items
     ]
     assert [state.job.options for state in states] == [options, options, options, whole]
-    assert states[0].job.metadata == {"call": "all"}
-    assert states[3].job.metadata == {"call": "mine", "line": "7"}
+    assert states[0].job.metadata == {"call": "all", "night": "1"}
+    assert states[3].job.metadata == {"call": "mine", "line": "7", "night": "1"}
     assert {(state.status, state.job.lane, state.job.batch_id) for state in states} == {
         (JobStatus.QUEUED, "live", batch.id)
     }
@@ -167,8 +168,23 @@ def test_a_batch_is_cancelled_whole(ledger: Ledger, feeder: Feeder, raw: Any) ->
     # And nothing of it is sent any more; to cancel it again changes nothing
     assert feeder.step() == 0
     assert counts(ledger.cancel_batch(batch.id)) == {"succeeded": 1, "cancelled": 39}
+    assert ledger.cancel(jobs[35].id).status is JobStatus.CANCELLED
+    assert counts(ledger.batch(batch.id)) == {"succeeded": 1, "cancelled": 39}
     with pytest.raises(BatchNotFound):
         ledger.cancel_batch("nothing")
+
+
+def test_a_job_that_was_cancelled_alone_is_counted_once_when_its_turn_is_over(
+    ledger: Ledger, feeder: Feeder, raw: Any
+) -> None:
+    # Given a batch that has been sent past a job that was cancelled alone
+    batch = submit_batch(ledger, calls(12))
+    ledger.cancel(job_id_of(batch.id, 1))
+    feeder.step()
+    assert len(take_messages(raw, QUEUES["bulk"])) == 3
+    # When the rest is cancelled, too, then each has ended once
+    assert counts(ledger.cancel_batch(batch.id)) == {"cancelled": 12}
+    assert raw.hget(keys.WAITING, "bulk") == "0"
 
 
 def pages(ledger: Ledger, limit: int, **which: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from tests.unit.jobs.conftest import NewJob, calls, claim, take_messages, worker
 from warmline.jobs import keys
 from warmline.jobs.feeder import Feeder
 from warmline.jobs.ledger import Ledger
+from warmline.jobs.lines import Lines
 from warmline.jobs.queue import QUEUES, RETRY_QUEUE
 from warmline.jobs.records import Failure, JobStatus, Source
 from warmline.jobs.submission import submit_batch, submit_job
@@ -145,6 +147,30 @@ def test_every_job_is_sent_once_by_feeders_that_take_turns(settings: Settings, l
     assert sent == [state.job.id for state in reversed(ledger.list(batch_id=batch.id, limit=1000))]
 
 
+def test_what_changed_while_the_feeder_looked_is_not_sent(settings: Settings, ledger: Ledger, raw: Any) -> None:
+    # Given a feeder that has seen what is next in a batch
+    batch = submit_batch(ledger, calls(6))
+    lines = Lines(settings, "token")
+    assert lines.hold(60)
+    seen = lines._next_in("bulk", [batch.id], 3)
+    # When that was sent already, then it is not sent twice
+    assert lines._send("bulk", seen) == 3
+    assert lines._send("bulk", seen) == 0
+    # Nor when the batch was cancelled meanwhile
+    seen = lines._next_in("bulk", [batch.id], 3)
+    ledger.cancel_batch(batch.id)
+    assert lines._send("bulk", seen) == 0
+    # Nor a job again whose message seemed to be gone, when it has been claimed or sent since
+    job_id = submit_job(ledger, Source(bucket="calls", key="a.wav")).job.id
+    lines.feed()
+    (sent,) = lines.sent_before(-1).items()
+    assert lines.send_again({job_id: "1"}) == 0
+    claim(ledger, job_id)
+    assert lines.send_again(dict([sent])) == 0
+    assert len(raw.lrange(f"{keys.BROKER}{QUEUES['live']}", 0, -1)) == 1
+    lines.close()
+
+
 def test_an_idle_system_sends_within_fifty_milliseconds(settings: Settings, ledger: Ledger, raw: Any) -> None:
     with running(settings):
         wait_until(lambda: raw.pubsub_numsub(keys.BELL)[0][1] > 0, "the feeder listens")
@@ -172,6 +198,15 @@ def test_a_retry_that_is_due_wakes_the_feeder(
 
 
 def test_a_process_with_a_feeder_may_fork(settings: Settings, ledger: Ledger, raw: Any) -> None:
+    # Given a turn that takes its time, then no fork happens within it
+    with running(settings) as feeder:
+        feeder._turn.acquire()
+        started = time.monotonic()
+        threading.Timer(0.3, feeder._turn.release).start()
+        if (child := os.fork()) == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert time.monotonic() - started > 0.25
     # Given a feeder that is busy
     with running(settings):
         submit_batch(ledger, calls(2000))

@@ -18,6 +18,7 @@ from config.settings import JobsSettings, RedisSettings, Settings
 from tests.servers import running_redis, wait_until
 from tests.unit.jobs.conftest import NewJob, calls, claim
 from warmline.jobs import keys
+from warmline.jobs.batch_ids import job_id_of
 from warmline.jobs.errors import BacklogFull, JobNotFound, LedgerUnavailable
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import (
@@ -90,8 +91,8 @@ def test_a_job_that_is_there_is_not_created_again(ledger: Ledger, new_job: NewJo
 def test_a_job_of_a_plain_celery_client_is_entered_when_it_is_claimed(ledger: Ledger, new_job: NewJob) -> None:
     # Given a message whose batch is made up, or is somebody else's
     theirs = submit_batch(ledger, calls(2)).id
-    for batch_id in (None, "a-batch-of-theirs", theirs):
-        job = new_job(batch_id=batch_id)
+    beyond = new_job(batch_id=theirs, id=job_id_of(theirs, 2))
+    for job in (*(new_job(batch_id=batch_id) for batch_id in (None, "a-batch-of-theirs", theirs)), beyond):
         # When it is claimed, then the ledger knows it, and no batch counts it
         assert claim(ledger, job).attempt == 1
         assert ledger.get(job.id).job == job
