@@ -30,6 +30,7 @@ from warmline.jobs.errors import (
 from warmline.jobs.faults import SENTENCES
 from warmline.jobs.records import ReportLocation, Source
 from warmline.objects.failures import http_status, s3_code, store_errors
+from warmline.objects.timestamps import read_timestamps_quickly
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -261,6 +262,7 @@ class ObjectStore:
 
 def _build_client(settings: S3Settings, attempts: int) -> S3Client:
     import boto3  # takes a third of a second, which only a process that reads objects should pay
+    import botocore.session
     from botocore.config import Config
 
     access, secret = settings.access_key.get_secret_value(), settings.secret_key.get_secret_value()
@@ -289,7 +291,9 @@ def _build_client(settings: S3Settings, attempts: int) -> S3Client:
     try:
         with store_errors(settings.endpoint_url or "AWS S3"):
             # A session of our own: boto3's default session is shared, and not safe to build from threads.
-            return boto3.session.Session().client(
+            session = botocore.session.Session()
+            read_timestamps_quickly(session)
+            return boto3.session.Session(botocore_session=session).client(
                 "s3",
                 endpoint_url=settings.endpoint_url or None,
                 region_name=settings.region,
