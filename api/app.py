@@ -17,11 +17,13 @@ from api import openapi, problems
 from api.auth import RequireKey, refuse_open_bind
 from api.dependencies import Services
 from api.edge import LimitBody, RequestLog
-from api.routers import batches, dead_letters, health, jobs
+from api.routers import batches, dead_letters, health, jobs, reconciliations
 from api.schemas import BatchRequest, JobRequest
 from config.logging import configure_logging
 from config.settings import Settings, SettingsError, load_settings
 from warmline.jobs.feeder import Feeder
+from warmline.jobs.reconciliation import Wanted
+from warmline.objects.reconcile_schedule import ReconcileSchedule
 
 DESCRIPTION = """\
 Turns call recordings in S3 into emotion timelines, with a model that is always warm.
@@ -38,8 +40,10 @@ def create_app(settings: Settings) -> FastAPI:
     """The application. Connects to nothing yet. Raises SettingsError when it would be open to other machines."""
     refuse_open_bind(settings.api)
     services, feeder = Services.connect(settings), Feeder(settings)
+    schedule = ReconcileSchedule(settings, services.reconciler)
 
     def end() -> None:
+        schedule.stop()
         feeder.stop()
         services.close()
 
@@ -48,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         # Beside the start and not before it: without Redis the API must still come up and say so.
         threading.Thread(target=services.open, daemon=True).start()
         feeder.start()
+        schedule.start()
         yield
         ending = threading.Thread(target=end, daemon=True)
         ending.start()
@@ -64,8 +69,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    openapi.install(app, description=DESCRIPTION, bodies=(JobRequest, BatchRequest))
-    for module in (health, jobs, batches, dead_letters):
+    openapi.install(app, description=DESCRIPTION, bodies=(JobRequest, BatchRequest, Wanted))
+    for module in (health, jobs, batches, dead_letters, reconciliations):
         app.include_router(module.router)
     # The last one added is the first to see a request.
     app.add_middleware(LimitBody, max_bytes=settings.api.max_body_bytes)

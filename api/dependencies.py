@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from config.settings import Settings
 from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.ledger import Ledger
+from warmline.objects.reconcile import Reconciler
 from warmline.objects.store import ObjectStore
 
 log = structlog.get_logger()
@@ -28,6 +29,7 @@ class Services:
     settings: Settings
     ledger: Ledger
     store: ObjectStore
+    reconciler: Reconciler
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
@@ -40,6 +42,7 @@ class Services:
             settings=settings,
             ledger=Ledger.connect(redis, settings.jobs),
             store=ObjectStore(s3, attempts=STORE_ATTEMPTS),
+            reconciler=Reconciler(settings),  # in threads of its own, which can wait
         )
 
     def open(self) -> None:
@@ -53,6 +56,7 @@ class Services:
         """Closes the connections."""
         self.ledger.close()
         self.store.close()
+        self.reconciler.close()
 
 
 async def _services(request: Request) -> Services:  # without async, FastAPI would look for a thread to run it in

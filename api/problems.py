@@ -87,6 +87,7 @@ STATUS_BY_ERROR: dict[type[WarmlineError], HTTPStatus] = {
     RouteNotFound: HTTPStatus.NOT_FOUND,
     errors.JobNotFound: HTTPStatus.NOT_FOUND,
     errors.BatchNotFound: HTTPStatus.NOT_FOUND,
+    errors.ReconciliationNotFound: HTTPStatus.NOT_FOUND,
     errors.ObjectNotFound: HTTPStatus.NOT_FOUND,
     MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,

@@ -10,6 +10,7 @@ import httpx
 from config.settings import ApiSettings
 from warmline.calls.report import Report
 from warmline.jobs.errors import TransientError, WarmlineError
+from warmline.jobs.reconciliation import Reconciliation
 from warmline.jobs.records import BatchState, JobState
 
 
@@ -55,6 +56,14 @@ class ApiClient:
     def submit_batch(self, body: dict[str, Any]) -> str:
         """Submits many jobs as one; returns the batch's id."""
         return str(self._call("POST", "/v1/batches", json=body)["id"])
+
+    def reconcile(self, body: dict[str, Any]) -> str:
+        """Begins a reconciliation; returns its id."""
+        return str(self._call("POST", "/v1/reconciliations", json=body)["id"])
+
+    def reconciliation(self, run_id: str) -> Reconciliation:
+        """How far a reconciliation is."""
+        return Reconciliation.model_validate(self._call("GET", f"/v1/reconciliations/{run_id}"), extra="ignore")
 
     def job(self, job_id: str) -> JobState:
         """How far a job is."""

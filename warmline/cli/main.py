@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from config.settings import SettingsError
-from warmline.cli import analyze, api_commands, bench, dead_letters, demo, doctor, model, stack
+from warmline.cli import analyze, api_commands, bench, dead_letters, demo, doctor, model, reconcile, stack
 from warmline.jobs.errors import WarmlineError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("cancel")(api_commands.cancel)
 app.command("jobs")(api_commands.jobs)
 app.command("batches")(api_commands.batches)
 app.command("report")(api_commands.report)
+app.command("reconcile")(reconcile.reconcile)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(model.app, name="model")
 app.command("up")(stack.up)

@@ -6,6 +6,7 @@ WarmlineError
 │   ├── LedgerUnavailable     Redis did not answer
 │   ├── BacklogFull           as many jobs wait as may
 │   ├── NetworkFault          a connection to something else broke off
+│   ├── ReconciliationRunning there is one at a time
 │   ├── HubUnavailable        the model hub did not answer
 │   ├── ScratchUnusable       the worker's disk is full or failing
 │   ├── OutOfMemory           the device had no memory for this window
@@ -17,6 +18,7 @@ WarmlineError
     ├── NotAudio, EmptyAudio, BrokenAudio, AudioTooLong, TooManyChannels
     ├── InvalidRequest
     ├── TimedOut              the job took longer than its time limit
+    ├── ReconciliationNotFound
     ├── JobNotFound, BatchNotFound, BatchTooLarge, ReportNotReady, NotReplayable
     ├── ModelUnusable, DeviceUnavailable
     └── InternalError         a bug of ours: the log has the traceback, the user has this sentence
@@ -73,6 +75,13 @@ class BacklogFull(TransientError):
 
     code = "backlog_full"
     title = "Too many jobs wait"
+
+
+class ReconciliationRunning(TransientError):
+    """A reconciliation runs already, and there is one at a time; try again when it has finished."""
+
+    code = "reconciliation_running"
+    title = "A reconciliation runs"
 
 
 class HubUnavailable(TransientError):
@@ -213,6 +222,13 @@ class BatchNotFound(PermanentError):
 
     code = "batch_not_found"
     title = "No such batch"
+
+
+class ReconciliationNotFound(PermanentError):
+    """There is no reconciliation with this id; they are remembered for a day."""
+
+    code = "reconciliation_not_found"
+    title = "No such reconciliation"
 
 
 class BatchTooLarge(PermanentError):

@@ -51,6 +51,14 @@ class ObjectFacts:
     last_modified: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListedCall:
+    """A call as a listing has it."""
+
+    source: Source
+    etag: str  # without its quotes
+
+
 class ObjectStore:
     """A client of one S3 store. Threads may share it; it connects at first use, so a fork may lie between."""
 
@@ -151,8 +159,23 @@ class ObjectStore:
         Folder markers are skipped, and so are our own reports where they share the bucket.
         Raises BucketNotAllowed.
         """
+        return (call.source for call in self.list_calls(bucket, prefix, page_size=page_size))
+
+    def list_calls(self, bucket: str, prefix: str = "", *, page_size: int = 1000) -> Iterator[ListedCall]:
+        """As `list_keys`, with what a listing says of each call's content."""
         self.check_allowed(bucket)
         reports = self._settings.results_prefix if bucket == self._settings.results_bucket else None
+        for entry in self._list(bucket, prefix, page_size):
+            key = entry["Key"]
+            is_folder = key.endswith("/") and entry["Size"] == 0
+            if not is_folder and not (reports is not None and key.startswith(reports)):
+                yield ListedCall(source=Source(bucket=bucket, key=key), etag=entry.get("ETag", "").strip('"'))
+
+    def list_report_keys(self, prefix: str) -> Iterator[str]:
+        """The keys in the results bucket that begin so, in the store's order, page by page."""
+        return (entry["Key"] for entry in self._list(self._settings.results_bucket, prefix, 1000))
+
+    def _list(self, bucket: str, prefix: str, page_size: int) -> Iterator[Any]:
         pages = (
             self._client()
             .get_paginator("list_objects_v2")
@@ -160,11 +183,7 @@ class ObjectStore:
         )
         with store_errors(f"s3://{bucket}/{prefix}"):
             for page in pages:
-                for entry in page.get("Contents", ()):
-                    key = entry["Key"]
-                    is_folder = key.endswith("/") and entry["Size"] == 0
-                    if not is_folder and not (reports is not None and key.startswith(reports)):
-                        yield Source(bucket=bucket, key=key)
+                yield from page.get("Contents", ())
 
     def check_writable(self) -> str:
         """Writes a small marker among the reports, once, and returns its key: proof that reports can be put."""
