@@ -60,12 +60,12 @@ def slow_desk(new_desk: NewDesk, engine: Engine) -> NewDesk:
 
 
 @contextmanager
-def attempting(desk: Desk, job: Job) -> Iterator[threading.Thread]:
-    """An attempt in another thread, which has scored a window when the block begins and is over after its end."""
+def attempting(desk: Desk, job: Job, *, windows: int = 1) -> Iterator[threading.Thread]:
+    """An attempt in another thread, which has scored so many windows when the block begins, and ends with it."""
     thread = threading.Thread(target=desk.attempt, args=(job,))
     thread.start()
     try:
-        wait_until(lambda: windows_done(desk, job) > 0, "a window is scored", interval_seconds=0.01)
+        wait_until(lambda: windows_done(desk, job) >= windows, "windows are scored", interval_seconds=0.01)
         yield thread
     finally:
         thread.join(60)
@@ -98,7 +98,7 @@ def test_a_lease_is_renewed_while_the_job_runs(slow_desk: NewDesk, call: Source)
     desk = slow_desk(lease_seconds=1)
     job = job_for(call, options=Options(roles=("renewed",)))
     # When leases that are over are looked for all the time
-    with attempting(desk, job) as thread:
+    with attempting(desk, job, windows=0) as thread:
         while thread.is_alive():
             assert desk.ledger.lose_expired() == ()
             time.sleep(0.05)
@@ -159,11 +159,16 @@ def test_an_attempt_that_lost_its_lease_publishes_nothing(slow_desk: NewDesk, ca
 def test_an_attempt_asks_whether_the_job_is_its_own_before_it_publishes(
     new_desk: NewDesk, engine: Engine, call: Source
 ) -> None:
-    # Given a job that is taken for lost while its last window is scored, too late for a renewal to hear of it
+    # Given a job that is taken for lost after its first window, too late for a renewal to hear of it
     desk = new_desk(results="s3")
     job = job_for(call, options=Options(roles=("asked",), granularity="utterance"))
-    desk = dataclasses.replace(desk, engine=SlowEngine(engine, lambda: desk.ledger.lost(job.id, desk.name)))
-    desk.attempt(job)
+
+    class LosesTheJob(SlowEngine):
+        def finish(self, output: Any) -> Scores:
+            desk.ledger.lost(job.id, desk.name)
+            return super().finish(output)
+
+    dataclasses.replace(desk, engine=LosesTheJob(engine, lambda: None)).attempt(job)
     # Then there is no report
     facts = desk.store.head(call)
     publisher = Publisher(desk.store, desk.settings, job, facts, engine.info.model_hash)
