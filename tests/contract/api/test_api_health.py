@@ -130,6 +130,7 @@ def test_the_description_has_every_address(openapi: dict[str, Any]) -> None:
         ("post", "/v1/batches/{batch_id}/cancel"), ("post", "/v1/batches/{batch_id}/replay"),
         ("get", "/v1/dead-letters"), ("delete", "/v1/dead-letters"),
         ("post", "/v1/dead-letters/replay"), ("delete", "/v1/dead-letters/{job_id}"),
+        ("post", "/v1/reconciliations"), ("get", "/v1/reconciliations/{run_id}"),
     }  # fmt: skip
 
 
