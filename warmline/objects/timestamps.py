@@ -11,10 +11,10 @@ from botocore.utils import parse_timestamp
 
 def read_timestamps_quickly(session: Session) -> None:
     """Has the clients of this session do so."""
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=timestamp)
 
 
-def _timestamp(value: Any) -> datetime:
+def timestamp(value: Any) -> datetime:
     """2026-11-22T23:11:11.000Z, as listings have it; botocore reads whatever else there is (HTTP's dates)."""
     try:
         quick = datetime.fromisoformat(value)

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from botocore.session import Session
 from botocore.utils import parse_timestamp
 
-from warmline.objects.timestamps import read_timestamps_quickly
-
-
-class Remembers:
-    """In place of the factory of a session's parsers: keeps what it is told."""
-
-    def set_parser_defaults(self, **defaults: Any) -> None:
-        self.defaults = defaults
+from warmline.objects.timestamps import timestamp
 
 
 @pytest.mark.parametrize(
@@ -30,7 +20,4 @@ class Remembers:
     ],
 )
 def test_a_time_is_read_as_botocore_reads_it(text: str) -> None:
-    session, factory = Session(), Remembers()
-    session.register_component("response_parser_factory", factory)
-    read_timestamps_quickly(session)
-    assert factory.defaults["timestamp_parser"](text) == parse_timestamp(text)
+    assert timestamp(text) == parse_timestamp(text)
