@@ -169,6 +169,7 @@ def test_a_batch_is_cancelled_whole(ledger: Ledger, feeder: Feeder, raw: Any) ->
     assert feeder.step() == 0
     assert counts(ledger.cancel_batch(batch.id)) == {"succeeded": 1, "cancelled": 39}
     assert ledger.cancel(jobs[35].id).status is JobStatus.CANCELLED
+    assert not raw.exists(keys.job(jobs[35].id))
     assert counts(ledger.batch(batch.id)) == {"succeeded": 1, "cancelled": 39}
     with pytest.raises(BatchNotFound):
         ledger.cancel_batch("nothing")
