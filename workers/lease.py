@@ -2,12 +2,14 @@
 
 A thread renews it, so that a window that takes long, or a store that is slow, does not lose it. What the thread
 learns, the work asks for between windows, blocks and pieces of the object (`check`). Work that never comes back
-to ask, because it hangs in a library, is ended with its process.
+to ask, because it hangs in a library, is ended with its process: by the thread when the job's time is over, or by
+a timer that needs no Python, where the library does not even let the thread run.
 """
 
 from __future__ import annotations
 
 import contextvars
+import faulthandler
 import os
 import threading
 from types import TracebackType
@@ -27,6 +29,10 @@ log = structlog.get_logger()
 # Between two renewals, at most: they carry the progress that people watch, and bring the news of a cancellation.
 BEAT_SECONDS = 0.5
 CUT_OFF_CODE = 3  # a child's exit code
+# A process in which the thread has not run for so long is frozen, and the timer ends it with code 1: a renewal waits
+# for a Redis that is away, but less than this.
+FROZEN_SECONDS = 90.0
+STDERR = 2  # where the timer says what every thread was at
 
 
 class Stopped(Exception):
@@ -48,12 +54,21 @@ class Draining(Stopped):
 class Lease:
     """Of one attempt at a job, kept while the block lasts."""
 
-    def __init__(self, ledger: Ledger, state: JobState, *, drain: DrainFlag, settings: JobsSettings) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        state: JobState,
+        *,
+        drain: DrainFlag,
+        settings: JobsSettings,
+        frozen_seconds: float = FROZEN_SECONDS,
+    ) -> None:
         self.limit = TimeLimit(settings)
         self._ledger = ledger
         self._job_id, self._attempt = state.job.id, state.attempt
         self._drain = drain
         self._beat_seconds = min(BEAT_SECONDS, settings.lease_seconds / 3)
+        self._frozen_seconds = frozen_seconds
         self._hold = Hold.HELD
         self._progress: Progress | None = None  # what has not been told yet
         self._released = threading.Event()
@@ -63,6 +78,7 @@ class Lease:
         self._thread = threading.Thread(target=context.run, args=(self._keep,), name="lease", daemon=True)
 
     def __enter__(self) -> Self:
+        self._set_timer()
         self._thread.start()
         return self
 
@@ -72,6 +88,7 @@ class Lease:
         # Not waited for: the thread may be in a renewal, which is refused or does no harm once the job has ended.
         with self._ending:
             self._released.set()
+            faulthandler.cancel_dump_traceback_later()
 
     def tell(self, progress: Progress) -> None:
         """How far the work is; goes to the ledger with the next renewal."""
@@ -110,9 +127,15 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._released.wait(self._beat_seconds):
+            self._set_timer()
             self._renew()
             if self.limit.overrun_seconds > self.limit.cut_off_seconds:
                 self._cut_off()
+
+    def _set_timer(self) -> None:
+        with self._ending:
+            if not self._released.is_set():
+                faulthandler.dump_traceback_later(self._frozen_seconds, exit=True, file=STDERR)
 
     def _renew(self) -> None:
         progress, self._progress = self._progress, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import os
 import signal
@@ -27,7 +28,7 @@ from warmline.emotion.engine import Engine, Samples, Scores
 from warmline.jobs.errors import ObjectNotFound
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Job, JobState, JobStatus, Options, Source
-from workers.lease import BEAT_SECONDS, CUT_OFF_CODE, Draining
+from workers.lease import BEAT_SECONDS, CUT_OFF_CODE, Draining, Lease
 from workers.publishing import Publisher
 from workers.scoring import Desk
 
@@ -265,6 +266,19 @@ def test_a_job_past_its_time_limit_fails(slow_desk: NewDesk, call: Source) -> No
     assert left_in_scratch(desk) == []
 
 
+def run_in_child(desk: Desk, *steps: Callable[[], object]) -> int:
+    """What a child does at the desk, in a process of its own, which is waited for; its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)
+        desk.scratch.enter_child()
+        for step in steps:
+            step()
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
 def test_work_that_never_comes_back_is_cut_off_with_its_process(
     new_desk: NewDesk,
     engine: Engine,
@@ -277,16 +291,8 @@ def test_work_that_never_comes_back_is_cut_off_with_its_process(
     desk = new_desk(time_limit_seconds=0.5, time_limit_factor=0.001)
     hanging = dataclasses.replace(desk, engine=SlowEngine(engine, fifo.read_bytes))
     job = job_for(call, options=Options(roles=("hung",)))
-    # When a child is at such a job
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(30)
-        desk.scratch.enter_child()
-        hanging.attempt(job)
-        os._exit(0)
-    # Then its process has ended, and the job has failed
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == CUT_OFF_CODE
+    # When a child is at such a job, then its process ends, and the job has failed
+    assert run_in_child(desk, lambda: hanging.attempt(job)) == CUT_OFF_CODE
     state = desk.ledger.get(job.id)
     assert state.status is JobStatus.FAILED
     assert state.failure is not None
@@ -296,3 +302,20 @@ def test_work_that_never_comes_back_is_cut_off_with_its_process(
     assert len(left_in_scratch(desk)) == 1
     desk.scratch.enter_child()
     assert left_in_scratch(desk) == []
+
+
+def test_a_process_in_which_nothing_runs_any_more_ends(new_desk: NewDesk, call: Source) -> None:
+    # Given a job during which a library waits for ever, and lets no other thread of Python run meanwhile
+    desk = new_desk(lease_seconds=1)
+    job = job_for(call)
+
+    def freeze() -> None:
+        state = desk.ledger.claim(job, desk.name)
+        assert isinstance(state, JobState)
+        with Lease(desk.ledger, state, drain=desk.drain, settings=desk.settings.jobs, frozen_seconds=1):
+            ctypes.PyDLL(None).pause()
+
+    # When a child is at it, then the child ends
+    assert run_in_child(desk, freeze) == 1
+    # And the job is free for another attempt when its lease is over
+    wait_until(lambda: desk.ledger.lose_expired() == (job.id,), "the job is lost", seconds=2)
