@@ -8,16 +8,20 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from pydantic import SecretStr
+from redis import Redis
+from redis.exceptions import BusyLoadingError, RedisError
 
 from config.settings import S3Settings
 from tests.api_process import running_api
 from tests.servers import require_server, running, wait_until
+from warmline.jobs import keys
 from warmline.local.ports import choose_port
 from warmline.local.valkey import ValkeyServer, valkey_binary
 
@@ -55,6 +59,19 @@ def client(
 
 
 @contextmanager
+def connection(server: ValkeyServer) -> Iterator[Redis]:
+    """A client of one's own."""
+    with Redis.from_url(server.url(), decode_responses=True) as made:
+        yield made
+
+
+def staged(server: Redis) -> list[str]:
+    """The parts of batches that were never opened."""
+    calls = [str(key) for key in server.scan_iter(f"{keys.CALLS}*", count=1000)]
+    return [key for key in calls if not server.exists(keys.batch(key.removeprefix(keys.CALLS)))]
+
+
+@contextmanager
 def within(seconds: float) -> Iterator[None]:
     started = time.perf_counter()
     yield
@@ -81,7 +98,11 @@ def test_without_redis_every_answer_is_503_at_once_and_with_it_all_is_well_again
         ("GET", "/v1/jobs", None),
         ("GET", job, None),
         ("GET", f"{job}/report", None),
+        ("POST", f"{job}/cancel", None),
+        ("POST", f"{job}/replay", None),
         ("GET", "/v1/batches", None),
+        ("GET", "/v1/dead-letters", None),
+        ("DELETE", "/v1/dead-letters", None),
         ("GET", "/ready", None),
     ):
         with within(5.0):
@@ -131,6 +152,103 @@ def test_a_frozen_redis_is_503_within_seconds_and_never_a_hang(redis: ValkeyServ
         wait_until(lambda: client.get("/v1/jobs").status_code == 200, "the API finds Redis again", seconds=10)
 
 
+def test_a_redis_without_memory_takes_nothing_and_everything_once_it_has_some(
+    redis: ValkeyServer, client: httpx.Client
+) -> None:
+    with start(redis), connection(redis) as server:
+        job = client.post("/v1/jobs", json=JOB).json()["links"]["self"]
+        before = client.get("/v1/batches").json()
+        # Given a Redis whose memory is used up
+        server.config_set("maxmemory", "1mb")
+        # Then nothing is accepted, neither whole nor half, and what there is can be read
+        for path, body in (("/v1/jobs", JOB), ("/v1/batches", BATCH)):
+            with within(5.0):
+                assert_unavailable(client.post(path, json=body))
+        assert client.get(job).json()["status"] == "queued"
+        assert client.get("/v1/batches").json() == before
+        assert staged(server) == []
+        # When it has memory again
+        server.config_set("maxmemory", "0")
+        # Then all is well again
+        assert client.post("/v1/batches", json=BATCH).status_code == 202
+        assert client.post(f"{job}/cancel").json()["status"] == "cancelled"
+
+
+def test_a_redis_that_loads_its_data_is_503_until_it_has_loaded_it(
+    redis: ValkeyServer, client: httpx.Client
+) -> None:
+    # Given a Redis that takes some seconds to load what it holds
+    with start(redis), connection(redis) as server:
+        job = client.post("/v1/jobs", json=JOB).json()["links"]["self"]
+        with server.pipeline(transaction=False) as pipe:
+            for number in range(25_000):
+                pipe.set(f"ballast:{number}", "x")
+            pipe.execute()
+
+    def loads() -> bool:
+        with connection(redis) as server:
+            try:
+                return bool(server.ping())
+            except BusyLoadingError:
+                return True
+            except RedisError:
+                return False
+
+    # It listens to its clients after every 1,024 commands.
+    slowly = [*redis.command, "--key-load-delay", "100"]  # microseconds
+    with running(slowly, redis.directory / "log", loads):
+        # Then it is said to be unavailable, quickly
+        with within(5.0):
+            assert_unavailable(client.get(job))
+        with within(5.0):
+            assert_unavailable(client.post("/v1/jobs", json=JOB))
+        # and when it is done, the job is there
+        wait_until(lambda: client.get(job).status_code == 200, "Redis has loaded its data", seconds=20)
+        assert client.post("/v1/jobs", json=JOB).status_code == 202
+
+
+def test_a_redis_that_is_killed_in_the_middle_of_a_batch_has_nothing_of_it(
+    redis: ValkeyServer, client: httpx.Client
+) -> None:
+    batch = {"bucket": "calls", "keys": [f"{number}.wav" for number in range(50_000)]}
+    with running(redis.command, redis.directory / "log", redis.answers) as process, connection(redis) as server:
+        before = client.get("/v1/batches").json()
+        left = staged(server)
+        # When it is killed while it takes a batch
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.post, "/v1/batches", json=batch)
+            wait_until(lambda: staged(server) != left, "a part of it is there", interval_seconds=0.001)
+            process.kill()
+            with within(10.0):
+                assert_unavailable(asked.result(30))
+    with start(redis), connection(redis) as server:
+        # Then no part of it is to be seen when it is back, and what it holds of it will go
+        wait_until(lambda: client.get("/v1/jobs").status_code == 200, "the API finds Redis again", seconds=5)
+        assert client.get("/v1/batches").json() == before
+        assert all(server.ttl(key) > 0 for key in staged(server))
+        # and submitted again it is there once, whole
+        again = client.post("/v1/batches", json=batch)
+        assert (again.status_code, again.json()["total"]) == (202, 50_000)
+        (made,) = (row for row in client.get("/v1/batches").json()["batches"] if row not in before["batches"])
+        assert (made["id"], made["total"], made["queued"]) == (again.json()["id"], 50_000, 50_000)
+
+
+def test_it_ends_in_time_while_redis_hangs(redis: ValkeyServer, s3_settings: S3Settings, tmp_path: Path) -> None:
+    with (
+        running(redis.command, redis.directory / "log", redis.answers) as process,
+        running_api(tmp_path, redis.url(), s3_settings) as api,
+    ):
+        httpx.get(f"{api.url}/v1/jobs", trust_env=False).raise_for_status()
+        process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(0.2)
+            api.process.terminate()
+            with within(6.0):
+                api.process.wait(15)
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+
 def test_redis_with_another_password_is_503_and_the_log_says_why(
     redis: ValkeyServer, s3_settings: S3Settings, tmp_path: Path
 ) -> None:
@@ -154,6 +272,7 @@ def test_a_prefix_while_s3_cannot_be_listed(
             else {"secret_key": SecretStr("wrong")}
         )
         with start(redis), running_api(tmp_path, redis.url(), s3_settings.model_copy(update=changes)) as api:
+            before = httpx.get(f"{api.url}/v1/batches", trust_env=False).json()
             with within(10.0):
                 answer = httpx.post(
                     f"{api.url}/v1/batches", json={"bucket": "calls", "prefix": ""}, timeout=30, trust_env=False
@@ -163,8 +282,7 @@ def test_a_prefix_while_s3_cannot_be_listed(
             else:
                 assert (answer.status_code, answer.json()["code"]) == (502, "object_forbidden")
             # Nothing of it was accepted
-            batches = httpx.get(f"{api.url}/v1/batches", trust_env=False).json()["batches"]
-            assert batches == []
+            assert httpx.get(f"{api.url}/v1/batches", trust_env=False).json() == before
 
 
 def test_a_client_that_goes_away_in_the_middle_of_its_body_leaves_the_api_well(
