@@ -29,8 +29,8 @@ log = structlog.get_logger()
 # Between two renewals, at most: they carry the progress that people watch, and bring the news of a cancellation.
 BEAT_SECONDS = 0.5
 CUT_OFF_CODE = 3  # a child's exit code
-# A process in which the thread has not run for so long is frozen, and the timer ends it with code 1. A renewal waits
-# for a Redis that is away, but not as long.
+# A process in which the thread has not run for so long is frozen, and the timer ends it with code 1. A renewal
+# that waits for a Redis that is away does not wait as long.
 FROZEN_SECONDS = 90.0
 STDERR = 2  # where the timer says what every thread was at
 
