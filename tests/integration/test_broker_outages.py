@@ -24,7 +24,9 @@ from warmline.local.valkey import ValkeyServer, valkey_binary
 
 JOBS = 12
 OUTAGE_SECONDS = 6.0  # longer than a worker waits for an answer
-RECOVERY_SECONDS = 60.0  # with other tests beside; a lease, which runs out meanwhile, is 5 s here
+RECOVERY_SECONDS = (
+    60.0  # with other tests beside; a lease lasts 5 s here, and a message is delivered again after 10
+)
 
 
 class Broker:
@@ -72,7 +74,7 @@ def worker(
     broker: Broker, worker_settings: NewSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkerProcess]:
     """A warm worker with a child for any job and one for live ones, which waits a second for Redis."""
-    settings = worker_settings(broker.server.url(), lease_seconds=5)
+    settings = worker_settings(broker.server.url(), lease_seconds=5, visibility_timeout_seconds=10)
     settings = settings.model_copy(
         update={
             "redis": settings.redis.model_copy(update={"timeout_seconds": 1.0}),

@@ -89,6 +89,8 @@ _WORKERS: dict[str, Any] = {
     "worker_redirect_stdouts": False,
     # A job goes on while Redis is away; its child would have to load the model again.
     "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # A Redis that is out of memory refuses to take a message back: the worker reconnects instead of ending.
+    "broker_channel_error_retry": True,
     "worker_enable_prefetch_count_reduction": False,  # workers/supervision.py counts what is taken
 }
 
