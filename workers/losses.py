@@ -21,7 +21,7 @@ class Losses:
     """Tells the ledger which holders of leases are no more. While Redis is away they are kept for later."""
 
     def __init__(self, ledger: Ledger, children: Children) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._children = children
         self._untold: list[int] = []
         self._telling = threading.Lock()  # at a worker's end Celery's timers have a thread of their own
@@ -33,7 +33,7 @@ class Losses:
             while self._untold:
                 pid = self._untold[0]
                 try:
-                    job_id = self._ledger.lost_holder(f"{worker_name}/{pid}")
+                    job_id = self.ledger.lost_holder(f"{worker_name}/{pid}")
                 except LedgerUnavailable as error:
                     log.warning("loss_not_told", pid=pid, error=error.message)
                     return

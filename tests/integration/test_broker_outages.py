@@ -23,7 +23,7 @@ from warmline.local.ports import choose_port
 from warmline.local.valkey import ValkeyServer, valkey_binary
 
 JOBS = 12
-OUTAGE_SECONDS = 6.0  # longer than a worker waits for an answer
+OUTAGE_SECONDS = 3.0  # longer than a worker waits for an answer
 RECOVERY_SECONDS = (
     60.0  # with other tests beside; a lease lasts 5 s here, and a message is delivered again after 10
 )

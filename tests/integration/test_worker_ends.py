@@ -173,6 +173,27 @@ def test_replacements_that_are_killed_while_they_load_end_the_worker(
         assert "3 children in a row" in line["reason"]
 
 
+def test_a_replacement_that_hangs_while_it_loads_ends_the_worker(
+    start: Callable[[Settings], WorkerProcess], worker_settings: NewSettings, redis_url: str
+) -> None:
+    settings = worker_settings(redis_url)
+    settings = settings.model_copy(
+        update={"worker": settings.worker.model_copy(update={"replacement_timeout_seconds": 2.0})}
+    )
+    with start(settings) as worker:
+        # Given a warm worker that has lost its child
+        worker.wait_warm()
+        known = worker.children()
+        kill(next(iter(known)))
+        # When what replaces it hangs
+        hung = worker.hold_new_child(known)
+        # Then the worker gives up after its time, and leaves nothing behind
+        assert worker.wait_exit() == 1
+        (line,) = worker.lines("worker_stopped")
+        assert "is not warm after" in line["reason"]
+        assert not psutil.pid_exists(hung.pid)
+
+
 def test_what_may_pass_is_tried_again_with_back_off_until_it_is_dead(
     start: Callable[[Settings], WorkerProcess],
     worker_settings: NewSettings,
