@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,8 @@ def worker_settings(
 @pytest.fixture(scope="session")
 def call(s3_settings: S3Settings) -> Source:
     """A sample call in S3."""
-    return ObjectStore(s3_settings).put_call("calls", "workers/call.wav", CALL)
+    with closing(ObjectStore(s3_settings)) as store:  # an open connection would keep the server from ending
+        return store.put_call("calls", "workers/call.wav", CALL)
 
 
 @pytest.fixture(scope="session")
