@@ -22,15 +22,17 @@ import structlog
 from config.settings import Settings
 from warmline.calls.analyze import analyze_call
 from warmline.calls.report import Report, SourceFacts
-from warmline.jobs.errors import LedgerUnavailable, TransientError, WarmlineError
+from warmline.jobs.errors import LedgerUnavailable, StoreUnavailable, TransientError, WarmlineError
 from warmline.jobs.faults import classify
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Failure, Job, JobState, JobStatus, Progress, Refusal, ReportLocation
 from warmline.objects.store import ObjectFacts, ObjectStore
 from workers.drain import DrainFlag
+from workers.keeper import Keeper
 from workers.lease import Cancelled, Draining, Lease, Stopped
 from workers.publishing import Publisher
 from workers.scratch import Scratch
+from workers.store_outage import MOST_SECONDS, wait_out
 
 if TYPE_CHECKING:
     from warmline.emotion.engine import Engine
@@ -62,6 +64,8 @@ class Desk:
     scratch: Scratch
     settings: Settings
     drain: DrainFlag = field(default_factory=DrainFlag)
+    outage_seconds: float = MOST_SECONDS  # how long a store that does not answer is waited for before the next job
+    keeper: Keeper = field(default_factory=Keeper)
 
     @property
     def name(self) -> str:
@@ -84,11 +88,17 @@ class Desk:
             log.info("job_started", attempt=claimed.attempt, uri=job.source.uri)
             started = time.monotonic()
             try:
-                with Lease(self.ledger, claimed, drain=self.drain, settings=self.settings.jobs) as lease:
-                    self._run(claimed, lease, started)
+                with self._lease(claimed) as lease:
+                    fault = self._run(claimed, lease, started)
             except LedgerUnavailable as error:
                 # It is somebody's again when the lease is over.
                 log.error("job_left_to_its_lease", attempt=claimed.attempt, error=error.message)  # noqa: TRY400
+                return
+            if isinstance(fault, StoreUnavailable):
+                wait_out(self.store, self.drain, most_seconds=self.outage_seconds)
+
+    def _lease(self, state: JobState) -> Lease:
+        return Lease(self.ledger, state, keeper=self.keeper, drain=self.drain, settings=self.settings.jobs)
 
     def _step_back(self, job: Job, refusal: Refusal) -> None:
         """The job is not ours. Where a process of this worker held it and died, the ledger is told so."""
@@ -102,21 +112,24 @@ class Desk:
             return
         log.info("job_skipped", reason=refusal.reason)
 
-    def _run(self, state: JobState, lease: Lease, started: float) -> None:
-        """From the claim to the end. Raises LedgerUnavailable when the end could not be told."""
+    def _run(self, state: JobState, lease: Lease, started: float) -> WarmlineError | None:
+        """From the claim to the end; returns what went wrong. Raises LedgerUnavailable."""
+        fault: WarmlineError | None = None
         try:
             scored = self._score(state, lease)
         except Stopped as stopped:
             self._stop(state, stopped)
         except WarmlineError as error:
-            self._end_badly(state, lease, error)
+            fault = error
         except Exception as error:
             fault = classify(error)
             # With the traceback, whatever it is: where one of ours was due, another library's came through.
             log.exception("job_crashed", code=fault.code)
-            self._end_badly(state, lease, fault)
         else:
             self._end_well(state, scored, started)
+        if fault is not None:
+            self._end_badly(state, lease, fault)
+        return fault
 
     def _score(self, state: JobState, lease: Lease) -> Scored:
         job = state.job

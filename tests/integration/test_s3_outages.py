@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -15,6 +16,7 @@ from config.settings import S3Settings
 from tests.api_process import running_api
 from tests.faulty_proxy import Fault, FaultyProxy, Mode
 from tests.integration.conftest import CALL, NewSettings
+from tests.integration.desks import NewDesk, job_for
 from tests.integration.worker_process import WorkerProcess
 from warmline.calls.report import Report
 from warmline.jobs.errors import StoreUnavailable
@@ -171,12 +173,12 @@ def assert_published_once(proxy: FaultyProxy, store: ObjectStore, states: Sequen
 @pytest.mark.parametrize(
     ("name", "fault", "seconds"),
     [
-        ("gone", Fault(mode=Mode.REFUSE), 3.0),
-        ("throttling", Fault(mode=Mode.THROTTLE), 3.0),
+        ("gone", Fault(mode=Mode.REFUSE), 2.5),
+        ("throttling", Fault(mode=Mode.THROTTLE), 2.5),
         ("cutting", Fault(mode=Mode.CUT, methods={"GET"}, answer_bytes=200_000), 1.5),
-        ("trickling", Fault(mode=Mode.SLOW, methods={"GET"}, bytes_per_second=500), 3.0),
-        ("put_lost", Fault(mode=Mode.LOSE_REQUEST, methods={"PUT"}), 3.0),
-        ("put_answer_lost", Fault(mode=Mode.LOSE_ANSWER, methods={"PUT"}), 3.0),
+        ("trickling", Fault(mode=Mode.SLOW, methods={"GET"}, bytes_per_second=500), 2.5),
+        ("put_lost", Fault(mode=Mode.LOSE_REQUEST, methods={"PUT"}), 2.5),
+        ("put_answer_lost", Fault(mode=Mode.LOSE_ANSWER, methods={"PUT"}), 2.5),
     ],
 )
 def test_jobs_outlast_the_store_s_trouble(
@@ -201,6 +203,30 @@ def test_jobs_outlast_the_store_s_trouble(
     failures = [past.failure.code for state in troubled for past in state.attempts if past.failure]
     assert set(failures) == {"store_unavailable"}
     assert {past.outcome for state in states for past in state.attempts} == {"retried", "succeeded"}
+
+
+def test_a_child_waits_out_an_outage_at_the_price_of_one_attempt(
+    proxy: FaultyProxy, proxied: S3Settings, new_desk: NewDesk, call: Source
+) -> None:
+    # Given a store that is gone for a while, and patience that is tried soon
+    desk = new_desk(s3=proxied, retry_seconds=0.1)
+    job = job_for(call)
+    proxy.fail(Fault(mode=Mode.REFUSE))
+    threading.Timer(1.5, proxy.fail, [None]).start()
+    # When a job fails for it, then its child takes no other before the store answers
+    started = time.monotonic()
+    desk.attempt(job)
+    assert 1.4 < time.monotonic() - started < 6
+    assert desk.ledger.get(job.id).status is JobStatus.QUEUED
+    desk.attempt(job)
+    state = desk.ledger.get(job.id)
+    assert [past.outcome for past in state.attempts] == ["retried", "succeeded"]
+    # And a worker that ends does not wait
+    proxy.fail(Fault(mode=Mode.REFUSE))
+    threading.Timer(1.0, desk.drain.set).start()
+    desk.attempt(job_for(call))
+    with closing(ObjectStore(proxied, attempts=1)) as store, pytest.raises(StoreUnavailable):
+        store.ping()
 
 
 # The API

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_a_store_that_went_away_is_waited_for_until_the_attempts_are_used_up(
 ) -> None:
     # Given a call in a store that has gone
     source, settings = call_in_lost_store(tmp_path)
-    desk = new_desk(s3=settings, retry_seconds=10, max_retry_seconds=15)
+    desk = replace(new_desk(s3=settings, retry_seconds=10, max_retry_seconds=15), outage_seconds=0)
     job = job_for(source)
     # When it is worked on, then it is queued again for later, the second time for later still, but not too late
     for least, most in ((7, 13), (14, 15.1)):
