@@ -68,6 +68,7 @@ def main() -> int:
         heartbeat_interval=settings.worker.heartbeat_seconds,  # Celery's own, for Flower
     )
     worker.start()
+    signals.worker_shutdown.send(sender=worker)  # after SIGQUIT Celery does not say so itself
     return int(worker.exitcode or 0)
 
 
@@ -132,8 +133,7 @@ def _connect_signals(settings: Settings, plan: Plan | None, gate: Gate, child: W
 
     @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
     def after_children(sender: Any, **_: Any) -> None:
-        gate.close(sender)
-        child.clean_up()
+        gate.close(sender, then=child.clean_up)
 
 
 def _import_what_is_heavy(*, hosted: bool) -> None:

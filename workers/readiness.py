@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -89,6 +90,7 @@ class Gate:
         self._losses = Losses(heart.ledger, children)
         self._feeder: Feeder | None = None
         self._worker: Any = None
+        self._closed = False
 
     def warm_children(self) -> int:
         """How many can take a job now."""
@@ -154,14 +156,18 @@ class Gate:
         """A child that still loads has no job, and to wait for it can take minutes."""
         kill_all([pid for pid in pool_pids(worker.pool._pool) if not self._children.may_have_job(pid)])
 
-    def close(self, worker: Any) -> None:
-        """Every child has ended, well or not."""
+    def close(self, worker: Any, then: Callable[[], None]) -> None:
+        """Every child has ended, well or not. May be said twice; `then` is called once, at the end."""
+        if self._closed:
+            return
+        self._closed = True
         self._farewell.end()
         self._children.look(())
         self._losses.tell(worker.hostname)
         if self._feeder is not None:
             self._feeder.stop()
         self._heart.stop(worker)
+        then()
 
     def _look(self, pool: Any) -> bool:
         ended_hosts = self._hosts.ended()

@@ -62,6 +62,28 @@ def test_a_job_that_is_too_long_for_the_grace_period_is_handed_back(
         assert worker.lines("children_killed") == []
 
 
+def test_sigquit_ends_it_at_once_and_leaves_nothing(
+    start: Callable[[Settings, str], WorkerProcess],
+    worker_settings: NewSettings,
+    redis_url: str,
+    long_call: Source,
+) -> None:
+    with start(worker_settings(redis_url), "worker") as worker:
+        # Given a worker in the middle of a long job
+        worker.wait_warm()
+        job_id = submit_job(worker.ledger, long_call).job.id
+        worker.wait_running(job_id)
+        # When it is to end at once
+        worker.signal(signal.SIGQUIT)
+        worker.wait_exit()
+        # Then the job waits for another worker already, and no heartbeat and no file is left
+        state = worker.ledger.get(job_id)
+        assert state.status is JobStatus.QUEUED
+        assert [attempt.outcome for attempt in state.attempts] == ["lost"]
+        assert worker.ledger.workers() == ()
+        assert list(worker.settings.worker.scratch_dir.iterdir()) == []
+
+
 def test_a_rolling_restart_under_load_loses_nothing_and_repeats_nothing(
     start: Callable[[Settings, str], WorkerProcess],
     worker_settings: NewSettings,
