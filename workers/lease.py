@@ -2,16 +2,15 @@
 
 A thread renews it, so that a window that takes long, or a store that is slow, does not lose it. What the thread
 learns, the work asks for between windows, blocks and pieces of the object (`check`). Work that never comes back
-to ask, because it hangs in a library, is ended with its process: by the thread when the job's time is over, or by
-a timer that needs no Python, where the library does not even let the thread run.
+to ask, because it hangs in a library, is ended with its process.
 """
 
 from __future__ import annotations
 
 import contextvars
-import faulthandler
 import os
 import threading
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +21,7 @@ from warmline.jobs.errors import LedgerUnavailable, TransientError
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Failure, Hold, JobState, Progress
 from workers.drain import DrainFlag
+from workers.keeper import Keeper
 from workers.time_limit import TimeLimit
 
 log = structlog.get_logger()
@@ -29,10 +29,6 @@ log = structlog.get_logger()
 # Between two renewals, at most: they carry the progress that people watch, and bring the news of a cancellation.
 BEAT_SECONDS = 0.5
 CUT_OFF_CODE = 3  # a child's exit code
-# A process in which the thread has not run for so long is frozen, and the timer ends it with code 1. A renewal
-# that waits for a Redis that is away does not wait as long.
-FROZEN_SECONDS = 90.0
-STDERR = 2  # where the timer says what every thread was at
 
 
 class Stopped(Exception):
@@ -59,36 +55,34 @@ class Lease:
         ledger: Ledger,
         state: JobState,
         *,
+        keeper: Keeper,
         drain: DrainFlag,
         settings: JobsSettings,
-        frozen_seconds: float = FROZEN_SECONDS,
     ) -> None:
         self.limit = TimeLimit(settings)
         self._ledger = ledger
         self._job_id, self._attempt = state.job.id, state.attempt
         self._drain = drain
         self._beat_seconds = min(BEAT_SECONDS, settings.lease_seconds / 3)
-        self._frozen_seconds = frozen_seconds
         self._hold = Hold.HELD
         self._progress: Progress | None = None  # what has not been told yet
-        self._released = threading.Event()
+        self._released = False
         self._ending = threading.Lock()  # a job is released, or cut off
         self._away = False  # the ledger did not answer the last time
-        context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._keep,), name="lease", daemon=True)
+        self._keeper = keeper
+        self._context = contextvars.copy_context()  # of the log
 
     def __enter__(self) -> Self:
-        self._set_timer()
-        self._thread.start()
+        self._keeper.begin(partial(self._context.run, self._keep), every_seconds=self._beat_seconds)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Not waited for: the thread may be in a renewal, which is refused or does no harm once the job has ended.
+        # A renewal may be under way: it is refused, or does no harm, once the job has ended.
+        self._keeper.end()
         with self._ending:
-            self._released.set()
-            faulthandler.cancel_dump_traceback_later()
+            self._released = True
 
     def tell(self, progress: Progress) -> None:
         """How far the work is; goes to the ledger with the next renewal."""
@@ -126,16 +120,10 @@ class Lease:
             raise Superseded
 
     def _keep(self) -> None:
-        while not self._released.wait(self._beat_seconds):
-            self._set_timer()
-            self._renew()
-            if self.limit.overrun_seconds > self.limit.cut_off_seconds:
-                self._cut_off()
-
-    def _set_timer(self) -> None:
-        with self._ending:
-            if not self._released.is_set():
-                faulthandler.dump_traceback_later(self._frozen_seconds, exit=True, file=STDERR)
+        """From the keeper's thread."""
+        self._renew()
+        if self.limit.overrun_seconds > self.limit.cut_off_seconds:
+            self._cut_off()
 
     def _renew(self) -> None:
         progress, self._progress = self._progress, None
@@ -154,7 +142,7 @@ class Lease:
     def _cut_off(self) -> None:
         """Ends the job and this process, unless the work came back in this moment."""
         with self._ending:
-            if self._released.is_set():
+            if self._released:
                 return
             error = self.limit.failure()
             log.critical("job_cut_off", code=error.code, seconds=round(self.limit.seconds))

@@ -28,6 +28,7 @@ from warmline.emotion.engine import Engine, Samples, Scores
 from warmline.jobs.errors import ObjectNotFound
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Job, JobState, JobStatus, Options, Source
+from workers.keeper import Keeper
 from workers.lease import BEAT_SECONDS, CUT_OFF_CODE, Draining, Lease
 from workers.publishing import Publisher
 from workers.scoring import Desk
@@ -312,7 +313,8 @@ def test_a_process_in_which_nothing_runs_any_more_ends(new_desk: NewDesk, call: 
     def freeze() -> None:
         state = desk.ledger.claim(job, desk.name)
         assert isinstance(state, JobState)
-        with Lease(desk.ledger, state, drain=desk.drain, settings=desk.settings.jobs, frozen_seconds=1):
+        keeper, rules = Keeper(frozen_seconds=1), desk.settings.jobs
+        with Lease(desk.ledger, state, keeper=keeper, drain=desk.drain, settings=rules):
             ctypes.PyDLL(None).pause()
 
     # When a child is at it, then the child ends
