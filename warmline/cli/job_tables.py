@@ -29,7 +29,7 @@ def jobs_table(states: Iterable[JobState]) -> Table:
             Text(state.status, style=STYLES[state.status]),
             state.job.lane,
             Text(state.job.source.uri),
-            clock(state.queued_at),
+            clock(state.job.created_at),
             Text(note(state)),
         )
     return table
