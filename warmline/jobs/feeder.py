@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 HOLD_SECONDS = 3.0  # a feeder that was killed is followed by another one after this
 TRY_SECONDS = 1.0  # between two tries to become the feeder; the longest sleep of the one that is
-STEP_SECONDS = 0.005  # between two turns: what is rung for meanwhile is sent together
+STEP_SECONDS = 0.015  # between two turns: what is rung for meanwhile is sent together
 TROUBLE_SECONDS = 0.5  # after Redis did not answer
 STOP_SECONDS = 5.0
 

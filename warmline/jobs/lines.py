@@ -129,7 +129,8 @@ class Lines(Fleet):
 
     def _room(self, queue: str, length: int) -> int:
         wanted = self._jobs.runway * max(1, self._children[queue])
-        return min(MOST_AT_ONCE, max(0, wanted - length))
+        # Topped up when half of it is gone: with short jobs a turn for each would cost more than the job itself.
+        return 0 if 2 * length > wanted else min(MOST_AT_ONCE, wanted - length)
 
     def _count_children(self) -> None:
         if time.monotonic() - self._counted_at < FLEET_SECONDS:
