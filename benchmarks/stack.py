@@ -60,6 +60,7 @@ def warm_worker(bench: Bench, *, children: int = 0) -> Iterator[Worker]:
             "worker": settings.worker.model_copy(
                 update={
                     "children": children,
+                    "live_children": 0,
                     "scratch_dir": bench.scratch / name / "calls",
                     "heartbeat_seconds": 0.5,
                 }
