@@ -124,6 +124,29 @@ def test_past_the_backlog_nothing_is_accepted_and_nothing_is_left(
         assert client.post("/v1/jobs", json={"source": SOURCE}).status_code == 202
 
 
+def test_an_api_that_is_killed_in_the_middle_of_a_batch_leaves_nothing_to_be_seen(
+    tmp_path: Path, redis_url: str, s3_settings: S3Settings
+) -> None:
+    # Given an API that dies while it takes a batch
+    body = json.dumps({"bucket": "calls", "keys": [f"2026/05/call-{n:08d}.wav" for n in range(MANY)]})
+    with (
+        running_api(tmp_path, redis_url, s3_settings) as api,
+        redis.Redis.from_url(redis_url) as connection,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        asked = pool.submit(
+            httpx.post, f"{api.url}/v1/batches", content=body, headers=JSON, trust_env=False, timeout=30
+        )
+        wait_until(lambda: bool(connection.keys(f"{keys.CALLS}*")), "a part of it", interval_seconds=0.001)
+        api.process.kill()
+        assert isinstance(asked.exception(30), httpx.TransportError)
+        # Then the next one knows of no batch and of no job, and what lies there will go
+        assert all(int(connection.ttl(key)) > 0 for key in connection.keys(f"{keys.CALLS}*"))  # type: ignore[arg-type]
+    with running_api(tmp_path, redis_url, s3_settings) as api, httpx.Client(trust_env=False) as client:
+        assert client.get(f"{api.url}/v1/batches").json() == {"batches": []}
+        assert client.get(f"{api.url}/v1/jobs").json()["jobs"] == []
+
+
 def test_a_listing_that_breaks_off_in_the_middle_leaves_nothing(
     tmp_path: Path, redis_url: str, s3_settings: S3Settings, s3_prefix: str
 ) -> None:

@@ -11,10 +11,14 @@ import httpx
 import pytest
 
 from api.problems import status_of
+from config.settings import JobsSettings, known_variables
 from tests.contract.api.test_api_problems import error_tree
 from warmline.jobs.errors import WarmlineError
+from warmline.jobs.records import JobStatus
 
-GUIDE = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
+DOCS = Path(__file__).parents[3] / "docs"
+GUIDE = (DOCS / "api.md").read_text()
+QUEUE = (DOCS / "queue.md").read_text()
 REQUESTS = re.findall(r"^curl -sS \$API(/\S+) [^\n]*?--json '(.*?)'", GUIDE, re.MULTILINE | re.DOTALL)
 
 
@@ -37,6 +41,33 @@ def test_the_guide_names_each_code_at_its_status() -> None:
     for status, codes in rows:
         for code in re.findall(r"`(\w+)`", codes):
             assert statuses[code] == int(status), code
+
+
+def test_the_guide_s_addresses_are_there(openapi: dict[str, Any]) -> None:
+    asked = re.findall(r"^curl -sS (?:-X (\w+) )?\"?\$API(/[^\s\"?]+)([^#\n]*)", GUIDE, re.MULTILINE)
+    assert len(asked) > 12
+    for method, path, rest in asked:
+        wanted = (method or ("POST" if "--json" in rest else "GET")).lower()
+        fitting = [
+            operations
+            for template, operations in openapi["paths"].items()
+            if re.fullmatch(re.sub(r"\{\w+\}", r"\\$\\w+", template), path)
+        ]
+        assert any(wanted in operations for operations in fitting), (wanted, path)
+
+
+@pytest.mark.parametrize("page", [GUIDE, QUEUE], ids=["api.md", "queue.md"])
+def test_a_setting_that_a_page_names_exists(page: str) -> None:
+    named = set(re.findall(r"WARMLINE_[A-Z0-9_]+[A-Z0-9]", page))
+    assert len(named) > 3
+    assert named <= known_variables().keys()
+
+
+def test_the_queue_s_page_shows_every_status_and_how_many_attempts_there_are() -> None:
+    for status in JobStatus:
+        assert re.search(rf"^\| `{status}` \|", QUEUE, re.MULTILINE), status
+        assert status.value in QUEUE.partition("```mermaid")[2].partition("```")[0]
+    assert f"`dead` after {JobsSettings().max_attempts} attempts" in QUEUE
 
 
 def test_the_guide_names_every_code_that_a_route_answers_with(openapi: dict[str, Any]) -> None:
