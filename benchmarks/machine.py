@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,8 +44,8 @@ class MachineFacts:
         return f"{self.started_at[:10]}-{re.sub(r'[^A-Za-z0-9]+', '-', self.cpu).strip('-')}-{self.cores}-cores"
 
 
-def look_at_facts() -> MachineFacts:
-    """This machine, now."""
+def look_at_facts(packages: Sequence[str] = PACKAGES) -> MachineFacts:
+    """This machine, now, and the releases of these packages."""
     flags = cpu_flags()
     return MachineFacts(
         cpu=_cpu_name(),
@@ -52,7 +53,7 @@ def look_at_facts() -> MachineFacts:
         flags=tuple(flag for flag in FLAGS if flag in flags),
         memory_gib=round(min(psutil.virtual_memory().total, memory_limit_bytes() or 2**62) / 2**30, 1),
         python=platform.python_version(),
-        versions={name: version for name in PACKAGES if (version := _version(name))},
+        versions={name: version for name in packages if (version := _version(name))},
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         load_average=round(os.getloadavg()[0], 2),
     )
