@@ -37,7 +37,10 @@ class Farewell:
         """No job is taken any more; `alive` lists the children that still run. Returns at once."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._hurry, args=(alive,), name="farewell", daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError:  # there is no memory for it: nobody would see to the end of a long job
+                self._flag.set()
 
     def end(self) -> None:
         """Every child has ended."""

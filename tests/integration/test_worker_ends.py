@@ -173,6 +173,24 @@ def test_replacements_that_are_killed_while_they_load_end_the_worker(
         assert "3 children in a row" in line["reason"]
 
 
+def test_a_replacement_that_has_no_memory_ends_the_worker(
+    start: Callable[[Settings], WorkerProcess], worker_settings: NewSettings, redis_url: str
+) -> None:
+    with start(worker_settings(redis_url)) as worker:
+        # Given a warm worker whose processes may have no more memory than its parent has now
+        worker.wait_warm()
+        parent = psutil.Process(worker.process.pid)
+        limit = parent.memory_info().vms + 2**20
+        parent.rlimit(psutil.RLIMIT_AS, (limit, limit))
+        # When its child dies
+        known = worker.children()
+        kill(next(iter(known)))
+        # Then it ends soon, without a loop of forks
+        code, forked = forks_until_exit(worker)
+        assert code == 1
+        assert len(forked - known) <= 3
+
+
 def test_a_replacement_that_hangs_while_it_loads_ends_the_worker(
     start: Callable[[Settings], WorkerProcess], worker_settings: NewSettings, redis_url: str
 ) -> None:
