@@ -359,6 +359,26 @@ def test_one_runs_at_a_time_and_one_whose_process_died_is_interrupted(
             other.find("0" * 32)
 
 
+def test_a_process_that_ends_lets_others_begin_at_once(settings: Settings, many: tuple[str, list[Source]]) -> None:
+    # Given a reconciliation that takes its time
+    prefix, _ = many
+    wanted = Wanted(bucket="calls", prefix=prefix)
+    with FaultyProxy(settings.s3.endpoint_url) as proxy, closing(Reconciler(settings)) as other:
+        proxy.fail(Fault(mode=Mode.SLOW, bytes_per_second=200_000))
+        s3 = settings.s3.model_copy(update={"endpoint_url": proxy.address})
+        reconciler = Reconciler(settings.model_copy(update={"s3": s3}))
+        run = reconciler.start(wanted, MODEL)
+        wait_until(lambda: other.find(run.id).counts.found > 0, "it has begun")
+        # When its process ends in order
+        reconciler.close()
+        proxy.fail(None)
+        assert other.find(run.id).status is ReconcileStatus.INTERRUPTED
+        # Then another one begins and goes on from there
+        counts = other.carry_out(other.begin(wanted, MODEL)).counts
+    assert counts.found == MANY
+    assert counts.in_ledger > 0
+
+
 def test_the_schedule_reconciles_once_among_all_when_a_model_is_warm(
     settings: Settings, ledger: ReconcileLedger, s3_prefix: str, put: Put
 ) -> None:

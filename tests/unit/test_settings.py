@@ -39,6 +39,7 @@ def test_an_unknown_variable_in_dotenv_is_an_error_too(tmp_path: Path) -> None:
         ("WARMLINE_WORKER_LANES", "live,express"),
         ("WARMLINE_AUDIO_WINDOW_SECONDS", "five"),
         ("WARMLINE_DEVICE", "tpu"),
+        ("WARMLINE_JOBS_RECONCILE_PREFIXES", "s3://calls/a/,calls/b/"),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_its_variable(

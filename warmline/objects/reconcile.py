@@ -41,8 +41,8 @@ MAX_TO_SETTLE = 100_000  # jobs in flight whose report is there, in one run; the
 RENEW_JOBS = 20_000  # jobs in flight that are looked at between two renewals of the lease
 
 
-class Superseded(Exception):
-    """Another reconciliation has taken over: this one was held up for longer than its lease."""
+class Interrupted(Exception):
+    """The process ends, or another reconciliation has taken over because this one was held up."""
 
 
 def warm_model_hashes(workers: Iterable[WorkerState]) -> set[str]:
@@ -57,9 +57,16 @@ class Reconciler:
         """Connects to nothing yet."""
         self._settings = settings
         self._ledger = ReconcileLedger.connect(settings.redis, settings.jobs)
+        self._closing = threading.Event()
+        self._work: _Work | None = None
 
     def close(self) -> None:
-        """Closes the connections. A run in a thread of its own goes on until the process ends."""
+        """Interrupts what runs here, so that others may begin, and closes the connections."""
+        self._closing.set()
+        work = self._work
+        if work is not None:
+            with suppress(LedgerUnavailable):  # then its lease ends by itself
+                self._ledger.end(work.run.model_copy(update={"status": ReconcileStatus.INTERRUPTED}))
         self._ledger.close()
 
     def find(self, run_id: str) -> Reconciliation:
@@ -93,17 +100,19 @@ class Reconciler:
     def carry_out(self, run: Reconciliation) -> Reconciliation:
         """Reconciles, and says in the ledger how far it is and how it ended. Raises nothing."""
         failure: Failure | None = None
-        work = _Work(self._settings, self._ledger, run)
+        work = self._work = _Work(self._settings, self._ledger, run, self._closing)
         try:
             work.do()
-        except Superseded:
-            log.warning("reconciliation_superseded", reconciliation=run.id)
+        except Interrupted:
+            log.warning("reconciliation_interrupted", reconciliation=run.id)
             return work.run.model_copy(update={"status": ReconcileStatus.INTERRUPTED})
         except Exception as error:
             cause = classify(error)
             if not isinstance(error, WarmlineError):
                 log.exception("reconciliation_crashed", reconciliation=run.id)
             failure = Failure(code=cause.code, message=cause.message)
+        finally:
+            self._work = None
         ended = work.run.model_copy(
             update={
                 "status": ReconcileStatus.FAILED if failure else ReconcileStatus.FINISHED,
@@ -122,11 +131,14 @@ class Reconciler:
 class _Work:
     """One reconciliation."""
 
-    def __init__(self, settings: Settings, ledger: ReconcileLedger, run: Reconciliation) -> None:
+    def __init__(
+        self, settings: Settings, ledger: ReconcileLedger, run: Reconciliation, closing: threading.Event
+    ) -> None:
         self._settings = settings
         self._ledger = ledger
         self.run = run
         self._wanted = run.wanted
+        self._closing = closing
 
     def do(self) -> None:
         self._renew()
@@ -214,8 +226,8 @@ class _Work:
         self.run = self.run.model_copy(update={"counts": counts})
 
     def _renew(self) -> None:
-        if not self._ledger.hold(self.run):
-            raise Superseded
+        if self._closing.is_set() or not self._ledger.hold(self.run):
+            raise Interrupted
 
 
 def _digest(key: str) -> int:
