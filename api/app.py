@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.metadata
 import sys
 import threading
@@ -53,6 +54,8 @@ def create_app(settings: Settings) -> FastAPI:
         threading.Thread(target=services.open, daemon=True).start()
         feeder.start()
         schedule.start()
+        # What was imported stays: a garbage collection that looked through it all would hold up every request.
+        gc.freeze()
         yield
         ending = threading.Thread(target=end, daemon=True)
         ending.start()
