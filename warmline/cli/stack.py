@@ -55,11 +55,11 @@ def up(
 
 
 def down(data: Data = None) -> None:
-    """Stops the stack on this data directory, and waits until it has; a running job is finished first."""
+    """Stops the stack on this data directory, and waits until it has; running jobs are finished first, or handed back."""
     from warmline.local.stack import stop_stack
 
     directory = _directory(data)
-    with consoles.notes().status("stopping; a running job is finished first"):
+    with consoles.notes().status("stopping; running jobs are finished first, or handed back"):
         stopped = stop_stack(directory)
     if stopped:
         typer.echo(f"Stopped: {', '.join(stopped)}.")
