@@ -8,6 +8,7 @@ from __future__ import annotations
 PREFIX = "warmline:"
 
 BROKER = f"{PREFIX}broker:"  # put before every key of Celery's transport: queues, unacknowledged messages
+QUEUE = f"{BROKER}warmline."  # + lane: a list, Celery's queue of the lane (`queue.QUEUES`)
 
 JOB = f"{PREFIX}job:"  # + job id: a hash, the fields of `rows.JOB_FIELDS`
 REPORT = f"{PREFIX}report:"  # + job id: a string, the report's JSON
@@ -27,6 +28,7 @@ DELAYED = f"{PREFIX}delayed"  # a sorted set of job ids by the time when they ar
 LEASES = f"{PREFIX}leases"  # a sorted set of job ids by the time when their worker's lease ends
 HOLDERS = f"{PREFIX}holders"  # a hash: worker's child -> the job that it has the lease of
 
+LOW = f"{PREFIX}low"  # a hash: lane -> how short its Celery queue is when the feeder fills it up
 BELL = f"{PREFIX}bell"  # a channel: something is said there when there may be something to send
 FEEDER = f"{PREFIX}feeder"  # a string, the token of the one that feeds; gone when it does not renew it
 

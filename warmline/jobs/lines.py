@@ -127,10 +127,13 @@ class Lines(Fleet):
                 sent = more if more < 0 else sent + more
         return sent
 
+    def _wanted(self, queue: str) -> int:
+        return self._jobs.runway * max(1, self._children[queue])
+
     def _room(self, queue: str, length: int) -> int:
-        wanted = self._jobs.runway * max(1, self._children[queue])
-        # Topped up when half of it is gone: with short jobs a turn for each would cost more than the job itself.
-        return 0 if 2 * length > wanted else min(MOST_AT_ONCE, wanted - length)
+        # Filled up when half of it is gone: with short jobs a turn for each would cost more than the job itself.
+        wanted = self._wanted(queue)
+        return min(MOST_AT_ONCE, wanted - length) if length <= wanted // 2 else 0
 
     def _count_children(self) -> None:
         if time.monotonic() - self._counted_at < FLEET_SECONDS:
@@ -140,6 +143,8 @@ class Lines(Fleet):
         for worker in self.workers():
             for queue in (RETRY_QUEUE, *(QUEUES[lane] for lane in worker.lanes)):
                 self._children[queue] += len(worker.warm)
+        # So that who claims a job does not ring for nothing.
+        self._redis.hset(keys.LOW, mapping={lane: self._wanted(QUEUES[lane]) // 2 for lane in LANES})
 
     def _due(self, delayed: Sequence[tuple[str, float]], now_ms: int, room: int) -> list[Sending]:
         later = [due for _, due in delayed if due > now_ms]

@@ -15,7 +15,7 @@ SWEEP = 10
 SHARED = f"""
 local JOB, REPORT, JOBS = '{keys.JOB}', '{keys.REPORT}', '{keys.JOBS}'
 local BATCH, CALLS, BATCHES = '{keys.BATCH}', '{keys.CALLS}', '{keys.BATCHES}'
-local WAITING, TURN = '{keys.WAITING}', '{keys.TURN}'
+local WAITING, TURN, QUEUE = '{keys.WAITING}', '{keys.TURN}', '{keys.QUEUE}'
 local SINGLES, SINGLES_LINE = '{keys.SINGLES}', '{keys.SINGLES_LINE}'
 local SENT, DELAYED, LEASES, HOLDERS = '{keys.SENT}', '{keys.DELAYED}', '{keys.LEASES}', '{keys.HOLDERS}'
 
@@ -27,6 +27,17 @@ end
 local function whole(number) return string.format('%.0f', number) end
 
 local function ring() redis.call('PUBLISH', '{keys.BELL}', '') end
+
+-- Where jobs wait and the queue is so short that the feeder would fill it up.
+local function ring_where_low()
+  local waits = redis.call('HGETALL', WAITING)
+  for at = 1, #waits, 2 do
+    if tonumber(waits[at + 1]) > 0 then
+      local low = redis.call('HGET', '{keys.LOW}', waits[at])
+      if not low or redis.call('LLEN', QUEUE .. waits[at]) <= tonumber(low) then return ring() end
+    end
+  end
+end
 
 local function sweep(listing, prefix)
   for _, id in ipairs(redis.call('ZRANGE', listing, 0, {SWEEP - 1})) do
@@ -154,7 +165,7 @@ return 1
 # the fields to answer with. 'ended', or ['leased', by whom]: whether that one lives is for the sweeper to say.
 CLAIM = f"""{SHARED}
 local id, worker = ARGV[1], ARGV[6]
-if waiting() > 0 then ring() end  -- whatever becomes of this message, there is room for another
+ring_where_low()  -- whatever becomes of this message, there may be room for others
 if redis.call('EXISTS', JOB .. id) == 0 then enter(id, ARGV[2], ARGV[3], ARGV[4], ARGV[5]) end
 local status = redis.call('HGET', JOB .. id, 'status')
 if is_over(status) then return 'ended' end
