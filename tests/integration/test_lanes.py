@@ -88,7 +88,7 @@ def test_live_jobs_may_have_every_child(worker: WorkerProcess, call: Source) -> 
 
 def test_bulk_jobs_follow_each_other_without_a_pause(worker: WorkerProcess, call: Source) -> None:
     # When many bulk jobs keep the planned children busy, and the live one idle
-    bulk = submit(worker, call, 30, "bulk")
+    bulk = submit(worker, call, 18, "bulk")
     for job_id in bulk:
         worker.wait_finished(job_id)
     # Then each starts when one of those before it has ended, far sooner than a question for live jobs is over
