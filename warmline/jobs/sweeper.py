@@ -33,7 +33,6 @@ class Sweeper:
     def hold_off(self) -> None:
         """Redis was away: nobody could renew a lease. Workers get the time for that before they are lost."""
         self._leases_at = time.monotonic() + self._jobs.lease_seconds / 2
-        self._missing = {}
 
     def sweep_when_due(self) -> None:
         """Looks at the leases and at the messages, each now and then."""
@@ -47,12 +46,12 @@ class Sweeper:
             self._sweep_messages()
 
     def _sweep_messages(self) -> None:
-        before, self._missing = self._missing, {}
         sent = self._lines.sent_before(MESSAGE_AGE_SECONDS)
-        present = self._lines.in_queues() if sent else None
+        present = self._lines.in_queues() if sent else set()
         if present is None:
             return
-        self._missing = {job_id: when for job_id, when in sent.items() if job_id not in present}
+        # What was missing before an outage counts: a broker that is killed every few seconds forgets most.
+        before, self._missing = self._missing, {i: when for i, when in sent.items() if i not in present}
         lost = {job_id: when for job_id, when in self._missing.items() if before.get(job_id) == when}
         if lost:
             log.warning("messages_sent_again", jobs=self._lines.send_again(lost))
