@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     machine = look_at_facts(PACKAGES)
     file = options.json or Path("benchmarks") / "results" / f"{machine.slug}-chaos.json"
-    console, document = Console(), dict[str, Any]()
+    document: dict[str, Any] = {}
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else 120)  # a table in a log is to be read, too
     wrong: list[str] = []
     for part in options.only.split(","):
         try:
@@ -71,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(f"{part}: not run: {skipped.msg}", markup=False)
         except (AssertionError, pytest.fail.Exception) as failure:
             wrong.append(part)
-            console.print(f"{part}: {failure}", markup=False, style="red")
+            line = traceback.extract_tb(failure.__traceback__)[-1].line
+            console.print(f"{part}: {failure or line}", markup=False, style="red")
         write_json(file, machine, document)
     console.print(f"written to {file}", markup=False, highlight=False)
     return 1 if wrong else 0
