@@ -124,6 +124,18 @@ def test_every_fault_of_the_store_may_pass_and_nothing_hangs(
     assert store.fetch(call, tmp_path / "call").size_bytes == CALL.stat().st_size
 
 
+def test_a_report_whose_answer_was_lost_is_there_and_is_not_written_over(
+    proxy: FaultyProxy, proxied: S3Settings, s3_prefix: str
+) -> None:
+    # Given a store that writes the report, and whose answer is lost on its way
+    with closing(ObjectStore(proxied)) as store:
+        with proxy.failing(Fault(mode=Mode.LOSE_ANSWER, methods={"PUT"}, times=1)):
+            # When the client asks again, then it finds one, and that is all it wants to know
+            assert store.put_report(f"{s3_prefix}r.json", b"{}") is False
+            assert proxy.failed == 1
+        assert store.get_report(ReportLocation(bucket="reports", key=f"{s3_prefix}r.json")) == b"{}"
+
+
 # Jobs
 
 
@@ -170,30 +182,14 @@ def assert_published_once(proxy: FaultyProxy, store: ObjectStore, states: Sequen
         assert puts.count(200) == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "fault", "seconds"),
-    [
-        ("gone", Fault(mode=Mode.REFUSE), 2.5),
-        ("throttling", Fault(mode=Mode.THROTTLE), 2.5),
-        ("cutting", Fault(mode=Mode.CUT, methods={"GET"}, answer_bytes=200_000), 1.5),
-        ("trickling", Fault(mode=Mode.SLOW, methods={"GET"}, bytes_per_second=500), 2.5),
-        ("put_lost", Fault(mode=Mode.LOSE_REQUEST, methods={"PUT"}), 2.5),
-        ("put_answer_lost", Fault(mode=Mode.LOSE_ANSWER, methods={"PUT"}), 2.5),
-    ],
-)
-def test_jobs_outlast_the_store_s_trouble(
-    worker: WorkerProcess,
-    proxy: FaultyProxy,
-    s3_settings: S3Settings,
-    call: Source,
-    name: str,
-    fault: Fault,
-    seconds: float,
+@pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.THROTTLE])
+def test_jobs_outlast_a_store_that_is_gone_or_throttles(
+    worker: WorkerProcess, proxy: FaultyProxy, s3_settings: S3Settings, call: Source, mode: Mode
 ) -> None:
     # Given a store in trouble, and jobs that come meanwhile
-    with proxy.failing(fault):
-        job_ids = submit(worker, call, name, 4)
-        time.sleep(seconds)
+    with proxy.failing(Fault(mode=mode)):
+        job_ids = submit(worker, call, mode.name.lower(), 4)
+        time.sleep(2.5)
         troubled = [worker.ledger.get(job_id) for job_id in job_ids]
         assert proxy.failed > 0
     # When it is well again, then all of them succeed, after attempts that the store has failed
@@ -203,6 +199,35 @@ def test_jobs_outlast_the_store_s_trouble(
     failures = [past.failure.code for state in troubled for past in state.attempts if past.failure]
     assert set(failures) == {"store_unavailable"}
     assert {past.outcome for state in states for past in state.attempts} == {"retried", "succeeded"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(mode=Mode.CUT, methods={"GET"}, answer_bytes=200_000),
+        Fault(mode=Mode.SLOW, methods={"GET"}, bytes_per_second=500),
+        Fault(mode=Mode.LOSE_REQUEST, methods={"PUT"}),
+        Fault(mode=Mode.LOSE_ANSWER, methods={"PUT"}),
+    ],
+    ids=lambda fault: f"{fault.mode.name.lower()}-{next(iter(fault.methods)).lower()}",
+)
+def test_what_the_store_cut_short_the_next_attempt_makes_good(
+    proxy: FaultyProxy, proxied: S3Settings, s3_settings: S3Settings, new_desk: NewDesk, call: Source, fault: Fault
+) -> None:
+    # Given a body that breaks off or trickles, or a report of which nobody knows whether it was written
+    desk = new_desk(s3=proxied, results="s3")
+    job = job_for(call, options=Options(roles=(f"next_{fault.mode.name.lower()}",)))
+    with proxy.failing(fault):
+        desk.attempt(job)
+        assert proxy.failed > 0
+    assert desk.ledger.get(job.id).status is JobStatus.QUEUED
+    # When the job is tried again, then there is one report, and it was put once
+    desk.attempt(job)
+    state = desk.ledger.get(job.id)
+    with closing(ObjectStore(s3_settings)) as store:
+        assert_published_once(proxy, store, [state])
+    assert [past.outcome for past in state.attempts] == ["retried", "succeeded"]
+    assert [past.failure.code for past in state.attempts if past.failure] == ["store_unavailable"]
 
 
 def test_a_child_waits_out_an_outage_at_the_price_of_one_attempt(

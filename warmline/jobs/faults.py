@@ -231,11 +231,9 @@ BY_NUMBER: Final[dict[int, Failure]] = {
 
 # How libraries without a class for it say that there was no memory or no thread to be had.
 _NO_MEMORY: Final = (
-    "out of memory",
-    "can't allocate memory",
-    "failed to allocate memory",
-    "can't start new thread",
-)
+    "out of memory", "can't allocate memory", "failed to allocate memory", "could not create a primitive",
+    "cublas_status_alloc_failed", "cudnn_status_alloc_failed", "can't start new thread",
+)  # fmt: skip
 
 # By the store's answer, where the error's own sentence would not help the reader.
 SENTENCES: Final[dict[str, str]] = {
