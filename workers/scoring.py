@@ -65,6 +65,7 @@ class Desk:
     settings: Settings
     drain: DrainFlag = field(default_factory=DrainFlag)
     outage_seconds: float = MOST_SECONDS  # how long a store that does not answer is waited for before the next job
+    ledger_patience_seconds: float = LEDGER_PATIENCE_SECONDS
     keeper: Keeper = field(default_factory=Keeper)
 
     @property
@@ -170,7 +171,9 @@ class Desk:
         )
 
     def _end_well(self, state: JobState, scored: Scored, started: float) -> None:
-        ours = _patiently(lambda: self.ledger.succeed(state.job.id, state.attempt, scored.location, scored.body))
+        ours = self._patiently(
+            lambda: self.ledger.succeed(state.job.id, state.attempt, scored.location, scored.body)
+        )
         if not ours:
             log.warning("attempt_superseded", attempt=state.attempt)
         elif scored.report is None:
@@ -189,9 +192,9 @@ class Desk:
         job_id, attempt = state.job.id, state.attempt
         match stopped:
             case Cancelled():
-                ours, action = _patiently(lambda: self.ledger.cancelled(job_id, attempt)), "job_cancelled"
+                ours, action = self._patiently(lambda: self.ledger.cancelled(job_id, attempt)), "job_cancelled"
             case Draining():
-                ours, action = _patiently(lambda: self.ledger.hand_back(job_id, attempt)), "job_handed_back"
+                ours, action = self._patiently(lambda: self.ledger.hand_back(job_id, attempt)), "job_handed_back"
             case _:
                 ours, action = False, ""
         log.info(action if ours else "attempt_superseded", attempt=attempt)
@@ -205,7 +208,7 @@ class Desk:
         if isinstance(error, TransientError):
             retried = sum(past.outcome == "retried" for past in state.attempts)
             wait = min(retry_seconds(jobs.retry_seconds, retried + 1), jobs.max_retry_seconds)
-            status = _patiently(lambda: self.ledger.retry(job_id, attempt, failure, delay_seconds=wait))
+            status = self._patiently(lambda: self.ledger.retry(job_id, attempt, failure, delay_seconds=wait))
             if status is JobStatus.QUEUED:
                 log.warning("job_retried", wait_seconds=round(wait, 2), **facts)
             elif status is JobStatus.DEAD:
@@ -214,11 +217,25 @@ class Desk:
                 log.info("job_cancelled", attempt=attempt)  # asked for while it ran
             ended = status is not None
         else:
-            ended = _patiently(lambda: self.ledger.fail(job_id, attempt, failure))
+            ended = self._patiently(lambda: self.ledger.fail(job_id, attempt, failure))
             if ended:
                 log.warning("job_failed", **facts)
         if not ended:
             log.warning("attempt_superseded", attempt=attempt)
+
+    def _patiently(self, write: Callable[[], _T]) -> _T:
+        """Writes to the ledger, waiting for it if need be. Raises LedgerUnavailable when it stays away."""
+        deadline = time.monotonic() + self.ledger_patience_seconds
+        wait = 0.25
+        while True:
+            try:
+                return write()
+            except LedgerUnavailable as error:
+                if time.monotonic() + wait > deadline:
+                    raise
+                log.warning("ledger_awaited", error=error.message)
+                time.sleep(wait)
+                wait = min(2 * wait, 5.0)
 
 
 def retry_seconds(first: float, failures: int) -> float:
@@ -234,18 +251,3 @@ def _is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _patiently(write: Callable[[], _T]) -> _T:
-    """Writes to the ledger, waiting for it if need be. Raises LedgerUnavailable when it stays away."""
-    deadline = time.monotonic() + LEDGER_PATIENCE_SECONDS
-    wait = 0.25
-    while True:
-        try:
-            return write()
-        except LedgerUnavailable as error:
-            if time.monotonic() + wait > deadline:
-                raise
-            log.warning("ledger_awaited", error=error.message)
-            time.sleep(wait)
-            wait = min(2 * wait, 5.0)

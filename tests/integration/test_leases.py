@@ -201,6 +201,30 @@ def test_a_job_goes_on_while_the_ledger_is_away(slow_desk: NewDesk, call: Source
         desk.ledger.close()
 
 
+def test_a_job_whose_end_cannot_be_told_is_left_to_its_lease(
+    slow_desk: NewDesk, call: Source, tmp_path: Path
+) -> None:
+    # Given a Redis that goes away during a job, and stays away
+    desk = slow_desk(results="redis")
+    job = job_for(call)
+    with capture_logs() as lines:
+        with running_redis(tmp_path) as server:
+            settings = RedisSettings.model_validate({"url": server.url(), "timeout_seconds": 0.2})
+            ledger = Ledger.connect(settings, desk.settings.jobs)
+            desk = dataclasses.replace(desk, ledger=ledger, ledger_patience_seconds=0.5)
+            thread = threading.Thread(target=desk.attempt, args=(job,))
+            thread.start()
+            wait_until(lambda: windows_done(desk, job) >= 1, "a window is scored", interval_seconds=0.01)
+        # When its end is to be told, then that is tried for a while, and the child goes on to the next job
+        thread.join(30)
+    assert not thread.is_alive()
+    said = [line["event"] for line in lines]
+    assert "ledger_awaited" in said
+    assert said[-1] == "job_left_to_its_lease"
+    assert left_in_scratch(desk) == []
+    ledger.close()
+
+
 def test_a_second_delivery_steps_back_unless_a_dead_process_of_this_worker_has_the_job(
     new_desk: NewDesk, call: Source
 ) -> None:
