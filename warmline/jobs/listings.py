@@ -49,12 +49,18 @@ class Listings(Connection):
         return tuple(islice(self._each_newest(statuses, after, limit), limit))
 
     def _each(self, statuses: Sequence[JobStatus], batch_id: str | None) -> Iterator[JobState]:
-        """Every job in one of these statuses, for whoever changes them while he reads. Raises BatchNotFound."""
+        """Every job in one of these statuses, for whoever changes them while he reads. Raises BatchNotFound.
+
+        Without a batch only those that have hashes of their own.
+        """
         with redis_answers():
             if batch_id is not None:
                 yield from self._each_of_batch(batch_id, statuses, None)
-            else:
-                yield from self._each_newest(statuses, None, CHUNK_JOBS)
+                return
+            # All ids first: what is changed leaves its listing, and would shift what has not been read.
+            ids = [job_id for status in statuses for job_id in self._redis.zrange(keys.jobs(status), 0, -1)]
+            for some in _chunks(iter(ids), 100):
+                yield from (state for state in self._states(some) if state.status in statuses)
 
     def _each_newest(self, statuses: Sequence[JobStatus], after: _Place | None, page: int) -> Iterator[JobState]:
         places = heapq.merge(

@@ -96,3 +96,19 @@ def test_a_dead_job_is_forgotten_when_it_is_purged(ledger: Ledger, new_job: NewJ
     assert {state.job.id for state in ledger.list(status=JobStatus.DEAD)} == {second, third}
     assert ledger.purge_all() == 2
     assert [state.job.id for state in ledger.list()] == [failed.id]
+
+
+def test_none_of_many_is_passed_over(ledger: Ledger, new_job: NewJob, raw: Any) -> None:
+    # Given more dead letters than are read at once
+    model = kill(ledger, new_job())
+    job, created_ms = ledger.get(model).job, raw.zscore(keys.jobs("dead"), model)
+    many = [f"{number:032x}" for number in range(1100)]
+    with raw.pipeline(transaction=False) as pipe:
+        for job_id in many:
+            pipe.copy(keys.job(model), keys.job(job_id))
+            pipe.hset(keys.job(job_id), "job", job.model_copy(update={"id": job_id}).model_dump_json())
+        pipe.zadd(keys.jobs("dead"), dict.fromkeys(many, created_ms))
+        pipe.execute()
+    # Then all of them are purged
+    assert ledger.purge_all() == 1101
+    assert ledger.list(status=JobStatus.DEAD) == ()
