@@ -155,7 +155,9 @@ class Backlog:
         left = books.left_in_redis(self._broker.url)
         self._fleet.stop()
         lines = list(self._fleet.lines())
-        again = [state for state in states if state.job.id in self._stolen]
+        waits = [
+            _first_start(state) - self._stolen[state.job.id] for state in states if state.job.id in self._stolen
+        ]
         return Forgotten(
             seed=self._seed,
             kills=kills,
@@ -164,7 +166,8 @@ class Backlog:
             statuses=dict(Counter(str(state.status) for state in states)),
             stolen=len(self._stolen),
             sent_again=sum(line["jobs"] for line in lines if line["action"] == "messages_sent_again"),
-            to_run_again=[round(_first_start(state) - self._stolen[state.job.id], 2) for state in again],
+            # One that ran already had come to a worker before: what was taken was its second delivery.
+            to_run_again=[round(seconds, 2) for seconds in waits if seconds > 0],
             second_deliveries=sum(line["action"] in STEPPED_BACK for line in lines),
             most_messages=self._most_messages,
             repeated_attempts=books.repeated_attempts(states),
