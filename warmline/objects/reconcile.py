@@ -53,10 +53,13 @@ def warm_model_hashes(workers: Iterable[WorkerState]) -> set[str]:
 class Reconciler:
     """Runs reconciliations, one at a time among all processes."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Connects to nothing yet."""
+    def __init__(self, settings: Settings, *, answer_seconds: float | None = None) -> None:
+        """Connects to nothing yet. `answer_seconds`: how long `begin` and `find` wait for Redis; runs can wait."""
         self._settings = settings
         self._ledger = ReconcileLedger.connect(settings.redis, settings.jobs)
+        patience = settings.redis.timeout_seconds
+        hurried = settings.redis.model_copy(update={"timeout_seconds": min(patience, answer_seconds or patience)})
+        self._front = ReconcileLedger.connect(hurried, settings.jobs)
         self._closing = threading.Event()
         self._work: _Work | None = None
 
@@ -68,10 +71,11 @@ class Reconciler:
             with suppress(LedgerUnavailable):  # then its lease ends by itself
                 self._ledger.end(work.run.model_copy(update={"status": ReconcileStatus.INTERRUPTED}))
         self._ledger.close()
+        self._front.close()
 
     def find(self, run_id: str) -> Reconciliation:
         """How far a reconciliation is. Raises ReconciliationNotFound."""
-        return self._ledger.reconciliation(run_id)
+        return self._front.reconciliation(run_id)
 
     def start(self, wanted: Wanted, model_hash: str) -> Reconciliation:
         """Begins in a thread of its own. Raises as `begin` does."""
@@ -93,7 +97,7 @@ class Reconciler:
         run = Reconciliation(
             id=uuid.uuid4().hex, wanted=wanted, model_hash=model_hash, started_at=datetime.now(UTC)
         )
-        if not self._ledger.hold(run):
+        if not self._front.hold(run):
             raise ReconciliationRunning
         return run
 
