@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from config.settings import (
     Settings,
     WorkerSettings,
 )
-from tests.integration.desks import NewDesk
+from tests.integration.desks import NewDesk, SlowEngine
 from tests.model.random_checkpoints import write_random_model
 from warmline.emotion.engine import Engine
 from warmline.emotion.loading import load_engine
@@ -127,3 +129,15 @@ def new_desk(
         desk.ledger.close()
         desk.store.close()
         desk.scratch.remove()
+
+
+@pytest.fixture
+def slow_desk(new_desk: NewDesk, engine: Engine, call: Source) -> NewDesk:
+    """Makes desks at which the sample call takes two seconds, and a client of S3 is built before."""
+
+    def make(**settings: Any) -> Desk:
+        desk = new_desk(**settings)
+        desk.store.head(call)
+        return dataclasses.replace(desk, engine=SlowEngine(engine))
+
+    return make

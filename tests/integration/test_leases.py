@@ -1,18 +1,14 @@
-"""An attempt and its lease: renewed, lost, cancelled, handed back, cut off; without Celery, all else is real."""
+"""An attempt and its lease: renewed, lost, cancelled, handed back; without Celery, all else is real."""
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import faulthandler
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,79 +19,30 @@ from structlog.testing import capture_logs
 
 from config.settings import RedisSettings
 from tests.integration.conftest import NewSettings
-from tests.integration.desks import NewDesk, job_for, left_in_scratch
+from tests.integration.desks import (
+    SECONDS_TO_STOP,
+    NewDesk,
+    SlowEngine,
+    attempting,
+    job_for,
+    left_in_scratch,
+    seconds_taken,
+    windows_done,
+)
 from tests.servers import RedisServer, running_redis, wait_until
-from warmline.emotion.engine import Engine, Samples, Scores
+from warmline.emotion.engine import Engine, Scores
 from warmline.jobs.errors import ObjectNotFound
 from warmline.jobs.ledger import Ledger
-from warmline.jobs.records import Job, JobState, JobStatus, Options, Source
-from workers.keeper import Keeper
-from workers.lease import BEAT_SECONDS, CUT_OFF_CODE, Draining, Lease
+from warmline.jobs.records import JobState, JobStatus, Options, Source
+from workers.lease import Draining
 from workers.publishing import Publisher
 from workers.scoring import Desk
-
-WINDOW_SECONDS = 0.3
-SECONDS_TO_STOP = 2 * WINDOW_SECONDS + BEAT_SECONDS + 2  # and what a busy machine adds
-
-
-class SlowEngine:
-    """An engine that takes its time for each window, as a large model on a slow machine does."""
-
-    def __init__(self, engine: Engine, wait: Callable[[], object] = lambda: time.sleep(WINDOW_SECONDS)) -> None:
-        self._engine, self._wait = engine, wait
-        self.info, self.min_samples, self.windows_at_once = engine.info, engine.min_samples, 1
-
-    def prepare(self, windows: Sequence[Samples]) -> Any:
-        return self._engine.prepare(windows)
-
-    def infer(self, prepared: Any) -> Any:
-        self._wait()
-        return self._engine.infer(prepared)
-
-    def finish(self, output: Any) -> Scores:
-        return self._engine.finish(output)
-
-
-@pytest.fixture
-def slow_desk(new_desk: NewDesk, engine: Engine, call: Source) -> NewDesk:
-    """Makes desks at which the sample call takes two seconds, and a client of S3 is built before."""
-
-    def make(**settings: Any) -> Desk:
-        desk = new_desk(**settings)
-        desk.store.head(call)
-        return dataclasses.replace(desk, engine=SlowEngine(engine))
-
-    return make
-
-
-@contextmanager
-def attempting(desk: Desk, job: Job, *, windows: int = 1) -> Iterator[threading.Thread]:
-    """An attempt in another thread, which has scored so many windows when the block begins, and ends with it."""
-    thread = threading.Thread(target=desk.attempt, args=(job,))
-    thread.start()
-    try:
-        wait_until(lambda: windows_done(desk, job) >= windows, "windows are scored", interval_seconds=0.01)
-        yield thread
-    finally:
-        thread.join(60)
-    assert not thread.is_alive()
-
-
-def windows_done(desk: Desk, job: Job) -> int:
-    states = [state for state in desk.ledger.list() if state.job.id == job.id]
-    return states[0].progress.windows_done if states and states[0].progress else 0
 
 
 def dead_pid() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
-
-
-def seconds_taken(state: JobState) -> float:
-    assert state.started_at is not None
-    assert state.finished_at is not None
-    return (state.finished_at - state.started_at).total_seconds()
 
 
 def has_report(desk: Desk, state: JobState) -> bool:
@@ -282,75 +229,3 @@ def test_another_jobs_report_settles_nothing(new_desk: NewDesk, call: Source) ->
     with capture_logs() as lines:
         desk.attempt(job)
     assert "job_finished" in [line["event"] for line in lines]
-
-
-def run_in_child(desk: Desk, *steps: Callable[[], object]) -> int:
-    """What a child does at the desk, in a process of its own, which is waited for; its exit code."""
-    faulthandler.cancel_dump_traceback_later()  # another desk's: it would wait in the child for a thread of ours
-    pid = os.fork()
-    if pid == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(30)
-        desk.scratch.enter_child()
-        for step in steps:
-            step()
-        os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
-
-
-def test_a_job_past_its_time_limit_fails(slow_desk: NewDesk, call: Source) -> None:
-    # Given a limit of a second, for a job that takes two
-    desk = slow_desk(time_limit_seconds=1, time_limit_factor=0.001)
-    job = job_for(call, options=Options(roles=("timed_out",)))
-    # When a child does it, then the job has failed soon after its limit, and the child lives
-    assert run_in_child(desk, lambda: desk.attempt(job)) == 0
-    state = desk.ledger.get(job.id)
-    assert state.status is JobStatus.FAILED
-    assert state.failure is not None
-    assert state.failure.code == "timed_out"
-    assert 1 < seconds_taken(state) < 1 + SECONDS_TO_STOP
-    assert left_in_scratch(desk) == []
-
-
-def test_work_that_never_comes_back_is_cut_off_with_its_process(
-    slow_desk: NewDesk,
-    engine: Engine,
-    call: Source,
-    tmp_path: Path,
-) -> None:
-    # Given an engine that waits in the kernel, for a pipe that nobody will write to
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
-    desk = slow_desk(time_limit_seconds=1, time_limit_factor=0.001)
-    hanging = dataclasses.replace(desk, engine=SlowEngine(engine, fifo.read_bytes))
-    job = job_for(call, options=Options(roles=("hung",)))
-    # When a child is at such a job, then its process ends, and the job has failed
-    assert run_in_child(desk, lambda: hanging.attempt(job)) == CUT_OFF_CODE
-    state = desk.ledger.get(job.id)
-    assert state.status is JobStatus.FAILED
-    assert state.failure is not None
-    assert state.failure.code == "timed_out"
-    assert 2 < seconds_taken(state) < 2 + SECONDS_TO_STOP
-    # And the child that takes its place removes what it left on disk
-    assert len(left_in_scratch(desk)) == 1
-    desk.scratch.enter_child()
-    assert left_in_scratch(desk) == []
-
-
-def test_a_process_in_which_nothing_runs_any_more_ends(new_desk: NewDesk, call: Source) -> None:
-    # Given a job during which a library waits for ever, and lets no other thread of Python run meanwhile
-    desk = new_desk(lease_seconds=1)
-    job = job_for(call)
-
-    def freeze() -> None:
-        state = desk.ledger.claim(job, desk.name)
-        assert isinstance(state, JobState)
-        keeper, rules = Keeper(frozen_seconds=1), desk.settings.jobs
-        with Lease(desk.ledger, state, keeper=keeper, drain=desk.drain, settings=rules):
-            ctypes.PyDLL(None).pause()
-
-    # When a child is at it, then the child ends
-    assert run_in_child(desk, freeze) == 1
-    # And the job is free for another attempt when its lease is over
-    wait_until(lambda: desk.ledger.lose_expired() == (job.id,), "the job is lost", seconds=2)
