@@ -65,7 +65,7 @@ def test_no_job_was_taken_before_the_model_was_warm(worker: WorkerProcess) -> No
     assert said["note"] == "mini model: for trying things out"
     for job in jobs:
         assert job.started_at is not None
-        assert batch.created_at < child.warm_since < job.started_at
+        assert job.queued_at < child.warm_since < job.started_at
         assert job.worker is not None
         assert job.worker.endswith(f"/{child.pid}")
 

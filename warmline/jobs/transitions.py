@@ -58,10 +58,10 @@ end
 
 -- A job gets a hash of its own. `place` is its place in the batch, from 0, or -1: a batch has counted it already.
 local function enter(id, job, created_ms, batch_id, place)
-  redis.call('HSET', JOB .. id, 'job', job, 'status', 'queued', 'attempt', 0,
-             'created_ms', created_ms, 'queued_ms', whole(now_ms()))
-  redis.call('ZADD', JOBS .. 'queued', created_ms, id)
   place = tonumber(place)
+  redis.call('HSET', JOB .. id, 'job', job, 'status', 'queued', 'attempt', 0,
+             'created_ms', created_ms, 'queued_ms', place < 0 and whole(now_ms()) or created_ms)
+  redis.call('ZADD', JOBS .. 'queued', created_ms, id)
   if place < 0 then return end
   local batch = redis.call('HMGET', BATCH .. batch_id, 'total', 'cursor', 'cancelled_ms')
   if not batch[1] or place >= tonumber(batch[1]) or batch[3] then return end

@@ -75,6 +75,7 @@ def test_a_batch_counts_its_jobs_whatever_they_go_through(ledger: Ledger, feeder
     feeder.step()
     jobs = [state.job for state in jobs_of(ledger, batch.id)]
     assert counts(ledger.batch(batch.id)) == {"queued": 8}
+    assert {ledger.get(job.id).queued_at for job in jobs} == {batch.created_at}
     assert raw.hget(keys.WAITING, "bulk") == "4"
     # When they go the ways that jobs can go
     claim(ledger, jobs[0])
