@@ -168,28 +168,7 @@ def test_a_host_that_hangs_is_replaced(
         # Then it is ended and replaced, and the job is done
         assert worker.wait_finished(state.job.id).status is JobStatus.SUCCEEDED
         assert [host.pid for host in hosts_of(worker)] != [old.pid]
-        assert [line["pid"] for line in worker.lines("engine_host_killed")] == [old.pid]
-
-
-def test_a_host_that_hangs_while_it_loads_again_ends_the_worker(
-    worker_settings: NewSettings, redis_url: str, tmp_path: Path
-) -> None:
-    # Given a warm worker that has lost its host, and gives the next one little more time than the first one took
-    settings = with_host(worker_settings(redis_url))
-    settings = settings.model_copy(
-        update={"worker": settings.worker.model_copy(update={"replacement_timeout_seconds": 2.0})}
-    )
-    with WorkerProcess(settings, tmp_path / "worker.log") as worker:
-        worker.wait_warm()
-        (old,) = hosts_of(worker)
-        old.kill()
-        # When the new one hangs
-        wait_until(lambda: hosts_of(worker) not in ([], [old]), "there is a new one", interval_seconds=0.001)
-        hosts_of(worker)[0].suspend()
-        # Then the worker ends, and says why
-        assert worker.wait_exit() == 1
-        (line,) = worker.lines("worker_stopped")
-        assert "does not get warm" in line["reason"]
+        assert {line["pid"] for line in worker.lines("engine_host_killed")} == {old.pid}
 
 
 def test_an_engine_that_cannot_share_its_weights_gets_a_host_by_itself(
