@@ -13,10 +13,10 @@ from warmline.jobs.lines import Lines
 log = structlog.get_logger()
 
 LEASE_SWEEP_SECONDS = 1.0
-MESSAGE_SWEEP_SECONDS = 5.0
+MESSAGE_SWEEP_SECONDS = 2.0
 # A message that was sent so long ago should be somewhere. On its way from a queue to a worker it is nowhere for a
 # moment, so one that is missing is looked for twice.
-MESSAGE_AGE_SECONDS = 10.0
+MESSAGE_AGE_SECONDS = 5.0
 
 
 class Sweeper:
