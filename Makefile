@@ -48,7 +48,7 @@ bench: $(INSTALLED_DEV)
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 test: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # CHAOS are its options, e.g. make chaos CHAOS="--only storm --seed 7"
 chaos: $(INSTALLED_DEV)

@@ -55,7 +55,7 @@ def up(
 
 
 def down(data: Data = None) -> None:
-    """Stops the stack on this data directory, and waits until it has; running jobs are finished first, or handed back."""
+    """Stops the stack on this data directory and waits until it has; running jobs are finished or handed back."""
     from warmline.local.stack import stop_stack
 
     directory = _directory(data)
