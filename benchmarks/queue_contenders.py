@@ -22,6 +22,7 @@ from benchmarks.queue_worker import CHILDREN, QUEUE, TASK, celery_app, dramatiq_
 from benchmarks.subjects import NotMeasured
 from config.settings import Settings, process_environment
 from warmline.jobs import keys
+from warmline.jobs.feeder import Feeder
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.queue import QUEUES
 from warmline.jobs.records import BatchItem, Source
@@ -54,6 +55,9 @@ class Contender(Protocol):
     def done(self) -> bool:
         """True when all that was sent has been worked on, and is acknowledged."""
 
+    def close(self) -> None:
+        """Ends what the sender had beside."""
+
 
 def some_calls(count: int) -> list[Source]:
     """Addresses of calls that need not exist."""
@@ -70,6 +74,9 @@ class _Base:
         """A plain client of the contender's database."""
         return redis.Redis.from_url(self.settings.redis.url.get_secret_value(), decode_responses=True)
 
+    def close(self) -> None:
+        """Only Warmline's sender has something."""
+
 
 class Warmline(_Base):
     """A batch through the ledger, the feeder and the worker; its reports where the settings say."""
@@ -77,7 +84,8 @@ class Warmline(_Base):
     workers = ("warmline",)
 
     def send(self, calls: Sequence[Source]) -> None:
-        """As the API does for one POST."""
+        """As the API does for one POST; like the API's process, this one has a feeder."""
+        _ = self._feeder
         items = (BatchItem(source=call) for call in calls)
         self._sent.append(submit_batch(self._ledger, items, lane="bulk").id)
 
@@ -87,6 +95,16 @@ class Warmline(_Base):
         if state.failed or state.dead:
             raise NotMeasured(f"{self.name}: {state.failed + state.dead} jobs failed")
         return state.finished and not self.client.hlen(f"{keys.BROKER}unacked")
+
+    def close(self) -> None:
+        """Leaves the feeding to others."""
+        self._feeder.stop()
+
+    @cached_property
+    def _feeder(self) -> Feeder:
+        feeder = Feeder(self.settings)
+        feeder.start()
+        return feeder
 
     @cached_property
     def _sent(self) -> list[str]:
@@ -186,6 +204,7 @@ def working(contender: Contender, settings: Settings, log: Path) -> Iterator[Seq
         wait_done(contender, WARM_SECONDS, processes, log)
         yield processes
     finally:
+        contender.close()
         for process in processes:
             process.terminate()
         for process in processes:
