@@ -40,7 +40,7 @@ STOP_SECONDS: Final = 3.0  # a Redis that hangs does not keep the process from e
 def create_app(settings: Settings) -> FastAPI:
     """The application. Connects to nothing yet. Raises SettingsError when it would be open to other machines."""
     refuse_open_bind(settings.api)
-    services, feeder = Services.connect(settings), Feeder(settings)
+    services, feeder = Services.connect(settings), Feeder(settings, preferred=True)
     schedule = ReconcileSchedule(settings, services.reconciler)
 
     def end() -> None:

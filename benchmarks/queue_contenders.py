@@ -102,7 +102,7 @@ class Warmline(_Base):
 
     @cached_property
     def _feeder(self) -> Feeder:
-        feeder = Feeder(self.settings)
+        feeder = Feeder(self.settings, preferred=True)
         feeder.start()
         return feeder
 

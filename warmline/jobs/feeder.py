@@ -33,8 +33,13 @@ STOP_SECONDS = 5.0
 class Feeder:
     """A thread that feeds while it holds the lease. Its process may fork: that never happens within a turn."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Connects to nothing yet. Raises SettingsError."""
+    def __init__(self, settings: Settings, *, preferred: bool = False) -> None:
+        """Connects to nothing yet. Raises SettingsError.
+
+        Those that are not preferred stand back while one that is lives: a worker's parent has Celery's loop to run,
+        and a feeder beside it costs each of its jobs time.
+        """
+        self._preferred = preferred
         self._turn = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -73,7 +78,9 @@ class Feeder:
         with self._turn:
             now = time.monotonic()
             if now > self._held_until - HOLD_SECONDS / 2:
-                self._held_until = now + HOLD_SECONDS if self._lines.hold(HOLD_SECONDS) else 0.0
+                self._held_until = (
+                    now + HOLD_SECONDS if self._lines.hold(HOLD_SECONDS, preferred=self._preferred) else 0.0
+                )
             if not self._held_until:
                 self._lines.deafen()
                 return 0

@@ -102,9 +102,15 @@ end
 return sent
 """
 
-# ARGV: the feeder's token, how long it is to be the feeder, in ms. 1: it is.
+# ARGV: the feeder's token, how long it is to be the feeder, in ms, 1 for one that is preferred. 1: it is the feeder.
 HOLD_FEEDER = f"""
 local holder = redis.call('GET', '{keys.FEEDER}')
+if ARGV[3] == '1' then
+  redis.call('SET', '{keys.PREFERRED}', ARGV[1], 'PX', ARGV[2])
+elseif redis.call('EXISTS', '{keys.PREFERRED}') == 1 then
+  if holder == ARGV[1] then redis.call('DEL', '{keys.FEEDER}') end
+  return 0
+end
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', '{keys.FEEDER}', ARGV[1], 'PX', ARGV[2])
 return 1
@@ -112,6 +118,7 @@ return 1
 
 # ARGV: the feeder's token.
 LEAVE_FEEDER = f"""
+if redis.call('GET', '{keys.PREFERRED}') == ARGV[1] then redis.call('DEL', '{keys.PREFERRED}') end
 if redis.call('GET', '{keys.FEEDER}') ~= ARGV[1] then return 0 end
 redis.call('DEL', '{keys.FEEDER}')
 redis.call('PUBLISH', '{keys.BELL}', '')

@@ -58,9 +58,9 @@ class Lines(Fleet):
     # Who feeds
 
     @redis_answers()
-    def hold(self, seconds: float) -> bool:
-        """Whether this is the feeder, for so long from now."""
-        return bool(self._run(line_scripts.HOLD_FEEDER, self._token, int(seconds * 1000)))
+    def hold(self, seconds: float, *, preferred: bool = False) -> bool:
+        """Whether this is the feeder, for so long from now. One that is not preferred stands back for one that is."""
+        return bool(self._run(line_scripts.HOLD_FEEDER, self._token, int(seconds * 1000), int(preferred)))
 
     @redis_answers()
     def release(self) -> None:

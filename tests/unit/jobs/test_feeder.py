@@ -133,6 +133,27 @@ def test_one_feeds_and_another_follows(settings: Settings, ledger: Ledger, raw: 
     assert not raw.exists(keys.FEEDER)
 
 
+def test_one_that_is_preferred_feeds_while_it_lives(settings: Settings, ledger: Ledger, raw: Any) -> None:
+    # Given a feeder that feeds, and a preferred one that comes later
+    submit_batch(ledger, calls(500))
+    worker_s, api_s = Feeder(settings), Feeder(settings, preferred=True)
+    assert worker_s.step() > 0
+    assert api_s.step() == 0
+    # When the first one renews its lease, then it stands back, and the other feeds
+    worker_s._held_until = time.monotonic()
+    take_messages(raw, QUEUES["bulk"])
+    assert worker_s.step() == 0
+    assert api_s.step() > 0
+    take_messages(raw, QUEUES["bulk"])
+    assert worker_s.step() == 0
+    # And when that has gone, or is not heard of any more, the first one follows
+    api_s.stop()
+    assert worker_s.step() > 0
+    worker_s.stop()
+    assert not raw.exists(keys.FEEDER)
+    assert not raw.exists(keys.PREFERRED)
+
+
 def test_every_job_is_sent_once_by_feeders_that_take_turns(settings: Settings, ledger: Ledger, raw: Any) -> None:
     # Given two feeders that lose the lease all the time
     batch = submit_batch(ledger, calls(300))
