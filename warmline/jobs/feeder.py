@@ -36,8 +36,8 @@ class Feeder:
     def __init__(self, settings: Settings, *, preferred: bool = False) -> None:
         """Connects to nothing yet. Raises SettingsError.
 
-        Those that are not preferred stand back while one that is lives: a worker's parent has Celery's loop to run,
-        and a feeder beside it costs each of its jobs time.
+        Those that are not preferred stand back while one that is lives: a worker's parent has Celery's loop to
+        run, and a feeder beside it costs each of its jobs time.
         """
         self._preferred = preferred
         self._turn = threading.Lock()

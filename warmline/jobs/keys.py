@@ -31,9 +31,7 @@ HOLDERS = f"{PREFIX}holders"  # a hash: worker's child -> the job that it has th
 LOW = f"{PREFIX}low"  # a hash: lane -> how short its Celery queue is when the feeder fills it up
 BELL = f"{PREFIX}bell"  # a channel: something is said there when there may be something to send
 FEEDER = f"{PREFIX}feeder"  # a string, the token of the one that feeds; gone when it does not renew it
-PREFERRED = (
-    f"{PREFIX}preferred-feeder"  # a string: one that is preferred is there, so others stand back; gone with it
-)
+PREFERRED = f"{PREFIX}preferred-feeder"  # a string: others stand back for this token; gone like that
 
 RECONCILER = f"{PREFIX}reconciler"  # a string, the id of the reconciliation that runs; it has to be renewed
 RECONCILED = f"{PREFIX}reconciliation:"  # + its id: a string, how far it is, JSON

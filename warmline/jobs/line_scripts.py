@@ -102,7 +102,7 @@ end
 return sent
 """
 
-# ARGV: the feeder's token, how long it is to be the feeder, in ms, 1 for one that is preferred. 1: it is the feeder.
+# ARGV: the feeder's token, how long it is to be the feeder, in ms, 1 for one that is preferred. 1: it is.
 HOLD_FEEDER = f"""
 local holder = redis.call('GET', '{keys.FEEDER}')
 if ARGV[3] == '1' then

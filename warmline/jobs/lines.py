@@ -59,7 +59,7 @@ class Lines(Fleet):
 
     @redis_answers()
     def hold(self, seconds: float, *, preferred: bool = False) -> bool:
-        """Whether this is the feeder, for so long from now. One that is not preferred stands back for one that is."""
+        """Whether this is the feeder, for so long from now. Others stand back for one that is preferred."""
         return bool(self._run(line_scripts.HOLD_FEEDER, self._token, int(seconds * 1000), int(preferred)))
 
     @redis_answers()
