@@ -42,7 +42,7 @@ class Services:
             settings=settings,
             ledger=Ledger.connect(redis, settings.jobs),
             store=ObjectStore(s3, attempts=STORE_ATTEMPTS),
-            reconciler=Reconciler(settings, answer_seconds=REDIS_SECONDS),
+            reconciler=Reconciler(settings, front=redis),
         )
 
     def open(self) -> None:

@@ -8,9 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import pytest
 import soundfile
+from mypy_boto3_s3.client import S3Client
 from pydantic import SecretStr
 
 from config.settings import (
@@ -36,6 +38,21 @@ CALLS = Path(__file__).parents[2] / "samples" / "calls"
 CALL = CALLS / "call-001-billing.wav"  # 24 s, two channels, 8 kHz
 
 NewSettings = Callable[..., Settings]
+
+
+@pytest.fixture(scope="session")
+def s3_client(s3_settings: S3Settings) -> Iterator[S3Client]:
+    """boto3 itself, for what the store has no word for: deleting, switching versions on, listing what is there."""
+    with closing(
+        boto3.client(
+            "s3",
+            endpoint_url=s3_settings.endpoint_url,
+            region_name=s3_settings.region,
+            aws_access_key_id=s3_settings.access_key.get_secret_value(),
+            aws_secret_access_key=s3_settings.secret_key.get_secret_value(),
+        )
+    ) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-import boto3
 import pytest
 from mypy_boto3_s3.client import S3Client
 from pydantic import SecretStr
@@ -49,21 +48,6 @@ def upload(store: ObjectStore, s3_prefix: str, tmp_path: Path) -> Callable[..., 
         return store.put_call(bucket, f"{s3_prefix}{name}", path)
 
     return put
-
-
-@pytest.fixture(scope="module")
-def raw(s3_settings: S3Settings) -> Iterator[S3Client]:
-    """boto3 itself, for what the store has no word for: deleting, switching versions on."""
-    with closing(
-        boto3.client(
-            "s3",
-            endpoint_url=s3_settings.endpoint_url,
-            region_name=s3_settings.region,
-            aws_access_key_id=s3_settings.access_key.get_secret_value(),
-            aws_secret_access_key=s3_settings.secret_key.get_secret_value(),
-        )
-    ) as client:
-        yield client
 
 
 def with_(settings: S3Settings, **changes: object) -> ObjectStore:
@@ -123,15 +107,15 @@ def test_an_object_replaced_between_head_and_get_is_changed(
 
 
 def test_a_version_is_fetched_as_it_was(
-    s3_settings: S3Settings, raw: S3Client, new_bucket: Callable[[], str], tmp_path: Path
+    s3_settings: S3Settings, s3_client: S3Client, new_bucket: Callable[[], str], tmp_path: Path
 ) -> None:
     # Given a bucket with versions, and an object that was replaced and then deleted
     bucket = new_bucket()
-    raw.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    s3_client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     first, second = (
-        raw.put_object(Bucket=bucket, Key="v.wav", Body=body)["VersionId"] for body in (b"one", b"two!")
+        s3_client.put_object(Bucket=bucket, Key="v.wav", Body=body)["VersionId"] for body in (b"one", b"two!")
     )
-    raw.delete_object(Bucket=bucket, Key="v.wav")
+    s3_client.delete_object(Bucket=bucket, Key="v.wav")
 
     with closing(with_(s3_settings, source_buckets=(bucket,))) as store:
         # Then each version can still be had by its name
@@ -268,9 +252,9 @@ def test_of_many_writers_one_writes_the_report(store: ObjectStore, s3_prefix: st
     assert found == bodies[wrote.index(True)]
 
 
-def test_a_report_is_json_to_whoever_opens_it(store: ObjectStore, raw: S3Client, s3_prefix: str) -> None:
+def test_a_report_is_json_to_whoever_opens_it(store: ObjectStore, s3_client: S3Client, s3_prefix: str) -> None:
     store.put_report(f"{s3_prefix}r.json", b"{}")
-    assert raw.head_object(Bucket="reports", Key=f"{s3_prefix}r.json")["ContentType"] == "application/json"
+    assert s3_client.head_object(Bucket="reports", Key=f"{s3_prefix}r.json")["ContentType"] == "application/json"
 
 
 @pytest.mark.parametrize(
@@ -285,11 +269,11 @@ def test_a_report_that_is_not_in_s3_is_not_found(store: ObjectStore, location: R
 
 
 def test_a_listing_goes_over_its_pages_and_leaves_folder_markers_out(
-    store: ObjectStore, raw: S3Client, upload: Callable[..., Source], s3_prefix: str
+    store: ObjectStore, s3_client: S3Client, upload: Callable[..., Source], s3_prefix: str
 ) -> None:
     names = ["a.wav", "b/a.wav", "b/c d+é.wav", "b/z/0.wav", "c.wav"]
     sources = [upload(name, b"x") for name in names]
-    raw.put_object(Bucket="calls", Key=f"{s3_prefix}b/", Body=b"")
+    s3_client.put_object(Bucket="calls", Key=f"{s3_prefix}b/", Body=b"")
 
     assert list(store.list_keys("calls", s3_prefix, page_size=2)) == sources
     assert list(store.list_keys("calls", f"{s3_prefix}b/")) == sources[1:4]

@@ -14,7 +14,6 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-import boto3
 import httpx
 import pytest
 from mypy_boto3_s3.client import S3Client
@@ -59,21 +58,6 @@ Put = Callable[[Sequence[str]], list[Source]]
 Report = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def raw(s3_settings: S3Settings) -> Iterator[S3Client]:
-    """boto3 itself."""
-    with closing(
-        boto3.client(
-            "s3",
-            endpoint_url=s3_settings.endpoint_url,
-            region_name=s3_settings.region,
-            aws_access_key_id=s3_settings.access_key.get_secret_value(),
-            aws_secret_access_key=s3_settings.secret_key.get_secret_value(),
-        )
-    ) as client:
-        yield client
-
-
 @pytest.fixture
 def settings(s3_settings: S3Settings, redis_url: str) -> Settings:
     return Settings(
@@ -94,12 +78,12 @@ def store(s3_settings: S3Settings) -> Iterator[ObjectStore]:
 
 
 @pytest.fixture(scope="module")
-def put(raw: S3Client) -> Put:
+def put(s3_client: S3Client) -> Put:
     """Puts calls of a few bytes, each with bytes of its own, under these keys."""
 
     def many(names: Sequence[str]) -> list[Source]:
         with ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda key: raw.put_object(Bucket="calls", Key=key, Body=key.encode()), names))
+            list(pool.map(lambda key: s3_client.put_object(Bucket="calls", Key=key, Body=key.encode()), names))
         return [Source(bucket="calls", key=key) for key in names]
 
     return many
@@ -207,7 +191,7 @@ def test_only_what_is_below_the_prefix_is_looked_at(settings: Settings, many: tu
 
 
 def test_odd_keys_are_compared_as_they_are(
-    settings: Settings, ledger: ReconcileLedger, store: ObjectStore, raw: S3Client, s3_prefix: str, put: Put,
+    settings: Settings, ledger: ReconcileLedger, store: ObjectStore, s3_client: S3Client, s3_prefix: str, put: Put,
     report: Report,
 ) -> None:  # fmt: skip
     # Given calls with names of every kind, and their reports
@@ -216,13 +200,13 @@ def test_odd_keys_are_compared_as_they_are(
     assert reconcile(settings, s3_prefix).counts == Counts(found=len(ODD), reported=len(ODD))
     # When one report after the other is taken away, then its call gets a job, and only that one
     for place in (0, 4, 7, 8, 9):
-        raw.delete_object(Bucket="reports", Key=reports[place])
+        s3_client.delete_object(Bucket="reports", Key=reports[place])
         assert reconcile(settings, s3_prefix).counts.enqueued == 1
     assert {state.job.source for state in queued(ledger)} == {sources[place] for place in (0, 4, 7, 8, 9)}
 
 
 def test_another_version_other_options_and_another_model_are_other_questions(
-    settings: Settings, s3_prefix: str, put: Put, report: Report, raw: S3Client
+    settings: Settings, s3_prefix: str, put: Put, report: Report, s3_client: S3Client
 ) -> None:
     (source,) = put([f"{s3_prefix}a.wav"])
     report(source)
@@ -231,19 +215,19 @@ def test_another_version_other_options_and_another_model_are_other_questions(
     with closing(Reconciler(settings)) as reconciler:
         other = reconciler.carry_out(reconciler.begin(Wanted(bucket="calls", prefix=s3_prefix), "cd" * 32))
     assert other.counts.enqueued == 1
-    raw.put_object(Bucket="calls", Key=source.key, Body=b"replaced")
+    s3_client.put_object(Bucket="calls", Key=source.key, Body=b"replaced")
     # It waits already, for the other model: whoever takes it scores what is there then.
     assert reconcile(settings, s3_prefix).counts == Counts(found=1, in_ledger=1)
 
 
 @pytest.mark.parametrize("page", [1, 5, 1000])
 def test_reports_are_found_among_any_number_of_others(
-    store: ObjectStore, s3_prefix: str, raw: S3Client, page: int
+    store: ObjectStore, s3_prefix: str, s3_client: S3Client, page: int
 ) -> None:
     # Given reports of which some are asked for, among others with names that are near, and a small page
     there = [f"{s3_prefix}{group}/{n:03d}.json" for group in ("a", "a b", "é") for n in range(0, 120, 2)]
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda key: raw.put_object(Bucket="reports", Key=key, Body=b"{}"), there))
+        list(pool.map(lambda key: s3_client.put_object(Bucket="reports", Key=key, Body=b"{}"), there))
     wanted = sorted(f"{s3_prefix}{group}/{n:03d}.json" for group in ("a", "é", "z") for n in range(0, 120, 3))
     # When they are asked for, then exactly those that are there are found
     assert present(store, wanted, page=page) == set(there) & set(wanted)
@@ -254,7 +238,7 @@ def test_reports_are_found_among_any_number_of_others(
 
 
 def test_what_failed_stays_until_it_is_asked_for_and_what_lost_its_report_runs_again(
-    settings: Settings, ledger: ReconcileLedger, s3_prefix: str, put: Put, report: Report, raw: S3Client
+    settings: Settings, ledger: ReconcileLedger, s3_prefix: str, put: Put, report: Report, s3_client: S3Client
 ) -> None:
     # Given reconciled jobs of which one failed, one is dead, one was cancelled, and one succeeded
     sources = put([f"{s3_prefix}{name}.wav" for name in ("cancelled", "dead", "failed", "succeeded")])
@@ -272,7 +256,7 @@ def test_what_failed_stays_until_it_is_asked_for_and_what_lost_its_report_runs_a
     ledger.succeed(jobs["succeeded.wav"].id, 1, ReportLocation(bucket="reports", key=key), "")
     assert reconcile(settings, s3_prefix).counts == Counts(found=4, reported=1, in_ledger=3)
     # When the report is taken away, then its call is asked for again, and the others are not
-    raw.delete_object(Bucket="reports", Key=key)
+    s3_client.delete_object(Bucket="reports", Key=key)
     assert reconcile(settings, s3_prefix).counts == Counts(found=4, enqueued=1, in_ledger=3)
     assert ledger.get(jobs["succeeded.wav"].id).status is JobStatus.QUEUED
     # until somebody wants the failed ones; what was cancelled, somebody did not want

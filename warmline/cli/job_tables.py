@@ -8,7 +8,7 @@ from datetime import datetime
 from rich.table import Table
 from rich.text import Text
 
-from warmline.jobs.records import Attempt, BatchState, JobState
+from warmline.jobs.records import Attempt, BatchState, Failure, JobState
 
 STYLES = {
     "queued": "dim",
@@ -49,7 +49,7 @@ def attempts_table(attempts: Iterable[Attempt]) -> Table:
     table = _table("attempt", "worker", "began", "seconds", "outcome", "error")
     for attempt in attempts:
         seconds = (attempt.ended_at - attempt.started_at).total_seconds()
-        error = f"{attempt.failure.message} [{attempt.failure.code}]" if attempt.failure else ""
+        error = _sentence(attempt.failure) if attempt.failure else ""
         table.add_row(
             str(attempt.number),
             Text(attempt.worker),
@@ -73,7 +73,7 @@ def facts(state: JobState) -> Iterator[tuple[str, str]]:
     if state.finished_at:
         yield "ended", clock(state.finished_at)
     if state.failure:
-        yield "error", f"{state.failure.message} [{state.failure.code}]"
+        yield "error", _sentence(state.failure)
 
 
 def note(state: JobState) -> str:
@@ -82,7 +82,7 @@ def note(state: JobState) -> str:
         reason = f" after {state.failure.code}" if state.failure else ""
         return f"again at {clock(state.retry_at)}{reason}"
     if state.failure:
-        return f"{state.failure.message} [{state.failure.code}]"
+        return _sentence(state.failure)
     if state.report:
         return state.report.uri or "report in Redis"
     if state.cancel_requested and not state.status.finished:
@@ -101,6 +101,10 @@ def outcome(state: BatchState) -> str:
 def clock(moment: datetime) -> str:
     """A moment in the time of this machine."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _sentence(failure: Failure) -> str:
+    return f"{failure.message} [{failure.code}]"
 
 
 def _table(*headings: str) -> Table:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 
 _RANDOM = 24
-MAX_JOBS = 0xFFFFFFFF
 
 
 def new_batch_id() -> str:
@@ -24,8 +23,3 @@ def job_id_of(batch_id: str, place: int) -> str:
 def batch_of(job_id: str) -> tuple[str, int]:
     """The batch that a job with this id would be of, if there is one, and the job's place in it, from 0."""
     return job_id[:_RANDOM] + "0" * 8, int(job_id[_RANDOM:], 16) - 1
-
-
-def prefix_of(batch_id: str) -> str:
-    """How the ids of its jobs begin."""
-    return batch_id[:_RANDOM]

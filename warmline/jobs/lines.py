@@ -6,7 +6,6 @@ them. Jobs that are tried again have a queue of their own, so that they do not h
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from warmline.jobs import keys, line_scripts
 from warmline.jobs.batch_ids import job_id_of
 from warmline.jobs.connection import make_client, redis_answers
 from warmline.jobs.fleet import Fleet
-from warmline.jobs.queue import QUEUES, RETRY_QUEUE, Messages, job_id_of_message
+from warmline.jobs.queue import QUEUES, RETRY_QUEUE, UNACKED, Messages, job_id_of_message, job_id_of_unacked
 from warmline.jobs.records import Job, Lane
 from warmline.jobs.rows import WAITING_FIELDS, WaitingBatch, milliseconds
 
@@ -27,7 +26,6 @@ FLEET_SECONDS = 1.0  # how old the knowledge of the warm children may be
 MOST_AT_ONCE = 500  # messages to one queue in one turn
 MOST_LINES = 200  # that are looked at in one turn
 MOST_MESSAGES = 10_000  # of a queue that are looked through for a lost one; it is short unless others fill it
-UNACKED = f"{keys.BROKER}unacked"  # kombu's: the messages that workers have taken and not acknowledged
 LANES: tuple[Lane, ...] = get_args(Lane)
 DELAYED, AGAIN = "delayed", "again"  # lines of FEED beside batches and keys.SINGLES_LINE
 
@@ -159,16 +157,15 @@ class Lines(Fleet):
         """The next jobs of a lane, a job from each of its lines in turn."""
         if room == 0:
             return []
-        alone = keys.SINGLES_LINE in lines[:room]
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.lrange(keys.singles(lane), 0, room - 1 if alone else -(10**9))
+            pipe.lrange(keys.singles(lane), 0, room - 1)
             batch_ids = [line for line in lines[:room] if line != keys.SINGLES_LINE]
             for batch_id in batch_ids:
                 pipe.hmget(keys.batch(batch_id), WAITING_FIELDS)
             singles, *rows = pipe.execute()
         batches = {i: WaitingBatch(i, row) for i, row in zip(batch_ids, rows, strict=True) if row[0] is not None}
         waiting = {line: batch.total - batch.cursor for line, batch in batches.items()}
-        waiting[keys.SINGLES_LINE] = len(singles) if alone else 0
+        waiting[keys.SINGLES_LINE] = len(singles)
         order = list(islice(_in_turn(lines[:room], waiting), room))
         return self._sendings(QUEUES[lane], order, batches, singles)
 
@@ -176,17 +173,14 @@ class Lines(Fleet):
         self, queue: str, order: Sequence[str], batches: Mapping[str, WaitingBatch], singles: Sequence[str]
     ) -> list[Sending]:
         counts = Counter(order)
+        singles = singles[: counts.pop(keys.SINGLES_LINE, 0)]
+        places = {batch_id: batches[batch_id].cursor for batch_id in counts}
         with self._redis.pipeline(transaction=False) as pipe:
-            for batch_id, batch in batches.items():
-                first = batch.cursor
-                pipe.lrange(
-                    keys.calls(batch_id), first, first + counts[batch_id] - 1 if counts[batch_id] else -(10**9)
-                )
-            calls = {i: iter(found) for i, found in zip(batches, pipe.execute(), strict=True)}
+            for batch_id, first in places.items():
+                pipe.lrange(keys.calls(batch_id), first, first + counts[batch_id] - 1)
+            calls = {i: iter(found) for i, found in zip(places, pipe.execute(), strict=True)}
         # One that was claimed before its turn, and then replayed, stands there twice.
-        alone = iter(singles[: counts[keys.SINGLES_LINE]])
-        jobs = self._jobs_of(singles[: counts[keys.SINGLES_LINE]])
-        places = {batch_id: batch.cursor for batch_id, batch in batches.items()}
+        alone, jobs = iter(singles), self._jobs_of(singles)
         sendings: list[Sending] = []
         for line in order:
             if line == keys.SINGLES_LINE:
@@ -242,7 +236,7 @@ class Lines(Fleet):
             *queues, unacked = pipe.execute()
         if any(len(messages) > MOST_MESSAGES for messages in queues):
             return None
-        taken = (_of_unacked(text) for text in unacked)
+        taken = (job_id_of_unacked(text) for text in unacked)
         waiting = (job_id_of_message(text) for messages in queues for text in messages)
         return {job_id for job_id in (*taken, *waiting) if job_id is not None}
 
@@ -264,12 +258,3 @@ def _in_turn(lines: Sequence[str], waiting: Mapping[str, int]) -> Iterator[str]:
             if left[line] > 0:
                 left[line] -= 1
                 yield line
-
-
-def _of_unacked(text: str) -> str | None:
-    """kombu keeps [message, exchange, routing key]."""
-    try:
-        message = json.loads(text)[0]
-    except (ValueError, TypeError, IndexError, KeyError):
-        return None
-    return job_id_of_message(json.dumps(message))

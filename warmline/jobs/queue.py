@@ -14,6 +14,7 @@ import base64
 import json
 import ssl
 import uuid
+from collections.abc import Callable
 from typing import Any, Self
 
 from celery import Celery
@@ -25,6 +26,7 @@ from warmline.jobs.records import Job, Lane
 TASK = "warmline.analyze"
 QUEUES: dict[Lane, str] = {"live": "warmline.live", "bulk": "warmline.bulk"}
 RETRY_QUEUE = "warmline.retry"  # every worker takes from it, so that what failed does not hold up what is new
+UNACKED = f"{keys.BROKER}unacked"  # kombu's hash of the messages that workers have taken and not acknowledged
 
 RESTORE_SECONDS = 5  # how often a worker looks for messages whose visibility timeout is over
 
@@ -140,8 +142,17 @@ class Messages:
 
 def job_id_of_message(message: str) -> str | None:
     """The job that a message in a queue is about; None for what is no message of ours."""
+    return _job_id(message, lambda envelope: envelope)
+
+
+def job_id_of_unacked(entry: str) -> str | None:
+    """The job of an entry of UNACKED, where kombu keeps [message, exchange, routing key]; None as above."""
+    return _job_id(entry, lambda parts: parts[0])
+
+
+def _job_id(text: str, envelope_of: Callable[[Any], Any]) -> str | None:
     try:
-        task_id = json.loads(message)["headers"]["id"]
-    except (ValueError, TypeError, KeyError):
+        task_id = envelope_of(json.loads(text))["headers"]["id"]
+    except (ValueError, TypeError, LookupError):
         return None
     return task_id if isinstance(task_id, str) else None

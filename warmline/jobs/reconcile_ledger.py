@@ -53,16 +53,15 @@ return 'entered'
 
 # ARGV: job id, its report's location, lane, retention in s. 0: it has ended, or its worker lives and will end it.
 _SETTLE = f"""{SHARED}
-local id, lane = ARGV[1], ARGV[3]
+local id = ARGV[1]
 local status = redis.call('HGET', JOB .. id, 'status')
 if not status or is_over(status) then return 0 end
 if status == 'running' then
   local lease = redis.call('ZSCORE', LEASES, id)
   if lease and tonumber(lease) > now_ms() then return 0 end
   end_attempt(id, 'succeeded', '')
-elseif redis.call('LREM', SINGLES .. lane, 1, id) == 1 then
-  redis.call('HINCRBY', WAITING, lane, -1)
-  if redis.call('EXISTS', SINGLES .. lane) == 0 then redis.call('LREM', TURN .. lane, 0, SINGLES_LINE) end
+else
+  leave_line(id, ARGV[3])
 end
 redis.call('HSET', JOB .. id, 'report', ARGV[2])
 finish(id, 'succeeded', ARGV[4])

@@ -149,6 +149,13 @@ local function stand_in_line(id, lane)
   redis.call('HINCRBY', WAITING, lane, 1)
   ring()
 end
+
+-- It waits there no more, if it did.
+local function leave_line(id, lane)
+  if redis.call('LREM', SINGLES .. lane, 1, id) == 0 then return end
+  redis.call('HINCRBY', WAITING, lane, -1)
+  if redis.call('EXISTS', SINGLES .. lane) == 0 then redis.call('LREM', TURN .. lane, 0, SINGLES_LINE) end
+end
 """
 
 # ARGV: job id, its JSON, creation time in ms, lane, most jobs that may wait.
@@ -264,10 +271,7 @@ local status = redis.call('HGET', JOB .. id, 'status')
 if status == 'running' then
   redis.call('HSET', JOB .. id, 'cancel', 1)
 elseif status == 'queued' then
-  if redis.call('LREM', SINGLES .. ARGV[6], 1, id) == 1 then
-    redis.call('HINCRBY', WAITING, ARGV[6], -1)
-    if redis.call('EXISTS', SINGLES .. ARGV[6]) == 0 then redis.call('LREM', TURN .. ARGV[6], 0, SINGLES_LINE) end
-  end
+  leave_line(id, ARGV[6])
   finish(id, 'cancelled', ARGV[7])
 end
 return redis.call('HGET', JOB .. id, 'status')

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from config.settings import Settings
+from config.settings import RedisSettings, Settings
 from warmline.jobs.errors import (
     BacklogFull,
     InvalidRequest,
@@ -53,13 +53,11 @@ def warm_model_hashes(workers: Iterable[WorkerState]) -> set[str]:
 class Reconciler:
     """Runs reconciliations, one at a time among all processes."""
 
-    def __init__(self, settings: Settings, *, answer_seconds: float | None = None) -> None:
-        """Connects to nothing yet. `answer_seconds`: how long `begin` and `find` wait for Redis; runs can wait."""
+    def __init__(self, settings: Settings, *, front: RedisSettings | None = None) -> None:
+        """Connects to nothing yet. `front`: how `begin` and `find` reach Redis; people wait for these."""
         self._settings = settings
         self._ledger = ReconcileLedger.connect(settings.redis, settings.jobs)
-        patience = settings.redis.timeout_seconds
-        hurried = settings.redis.model_copy(update={"timeout_seconds": min(patience, answer_seconds or patience)})
-        self._front = ReconcileLedger.connect(hurried, settings.jobs)
+        self._front = ReconcileLedger.connect(front or settings.redis, settings.jobs)
         self._closing = threading.Event()
         self._work: _Work | None = None
 
