@@ -11,8 +11,11 @@ from fastapi import Depends, Request
 from config.settings import Settings
 from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.ledger import Ledger
+from warmline.jobs.upload_ledger import UploadLedger
 from warmline.objects.reconcile import Reconciler
 from warmline.objects.store import ObjectStore
+from warmline.triggers.intake import Intake
+from warmline.triggers.rules import Rules
 
 log = structlog.get_logger()
 
@@ -24,12 +27,13 @@ STORE_ATTEMPTS: Final = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """The ledger and the object store. Threads share them; each connects at its first use."""
+    """The ledger, the store and what works with them. Threads share them; each connects at its first use."""
 
     settings: Settings
     ledger: Ledger
     store: ObjectStore
     reconciler: Reconciler
+    intake: Intake
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
@@ -38,11 +42,14 @@ class Services:
             update={"timeout_seconds": min(settings.redis.timeout_seconds, REDIS_SECONDS)}
         )
         s3 = settings.s3.model_copy(update={"timeout_seconds": min(settings.s3.timeout_seconds, STORE_SECONDS)})
+        store = ObjectStore(s3, attempts=STORE_ATTEMPTS)
+        uploads = UploadLedger.connect(redis, settings.jobs)
         return cls(
             settings=settings,
             ledger=Ledger.connect(redis, settings.jobs),
-            store=ObjectStore(s3, attempts=STORE_ATTEMPTS),
+            store=store,
             reconciler=Reconciler(settings, front=redis),
+            intake=Intake(settings, Rules.load(settings), uploads, store),
         )
 
     def open(self) -> None:
@@ -57,6 +64,7 @@ class Services:
         self.ledger.close()
         self.store.close()
         self.reconciler.close()
+        self.intake.close()
 
 
 async def _services(request: Request) -> Services:  # without async, FastAPI would look for a thread to run it in

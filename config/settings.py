@@ -124,6 +124,75 @@ class S3Settings(Section):
     min_bytes_per_second: int = Field(
         4096, ge=0, description="a slower body is given up after timeout_seconds, and tried again"
     )
+    public_url: str = Field(
+        "", description="where those who upload reach the store, if not at endpoint_url; for presigned URLs"
+    )
+
+
+class TriggersSettings(Section):
+    """What happens when an object store announces an upload."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}TRIGGERS_")
+
+    file: str = Field(
+        "", description="TOML file of rules; empty: every recording in the source buckets, bulk lane"
+    )
+    tokens: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="accepted by POST /v1/events/s3 alone, beside the API keys, comma-separated"
+    )
+    ignore_prefixes: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("demo/", "submitted/"), description="keys that no rule sees: what is uploaded to be submitted otherwise"
+    )
+    jobs_per_minute: int = Field(
+        0,
+        ge=0,
+        description="pace at which each rule's jobs get into their lane, unless it has its own; 0: at once",
+    )
+    remember_seconds: int = Field(
+        3 * 86400, ge=60, description="how long an event that comes late is known to be older than another one"
+    )
+    max_body_bytes: int = Field(1024**2, gt=0, description="largest body of POST /v1/events/s3, in bytes")
+    sns_topics: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="ARNs of the SNS topics whose messages are accepted, comma-separated"
+    )
+    sns_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="https://host[:port] of another SNS than AWS's own: its certificates, its confirmations"
+    )
+
+
+class SqsSettings(Section):
+    """The queue that `warmline-sqs` takes S3's events from."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}SQS_")
+
+    queue_url: str = Field("", description="the queue's URL; empty: there is none")
+    endpoint_url: str = Field("", description="an SQS-compatible service's address; empty for AWS")
+    region: str = Field("", description="region of the queue; empty: WARMLINE_S3_REGION")
+    access_key: SecretStr = Field(SecretStr(""), description="empty: boto3's own credential chain")
+    secret_key: SecretStr = Field(SecretStr(""), description="empty: boto3's own credential chain")
+    wait_seconds: int = Field(
+        20, ge=0, le=20, description="how long one request waits for messages (long polling)"
+    )
+    visibility_seconds: int = Field(
+        60,
+        ge=5,
+        le=43200,
+        description="how long taken messages are hidden from others; renewed while they are worked on",
+    )
+    receivers: int = Field(2, ge=1, le=32, description="threads that take messages")
+
+
+class UploadsSettings(Section):
+    """Presigned uploads (POST /v1/uploads)."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}UPLOADS_")
+
+    prefix: str = Field("uploads/", description="put before the keys of presigned uploads")
+    expires_seconds: int = Field(900, ge=1, le=7 * 86400, description="how long a presigned upload may begin")
+    max_bytes: int = Field(512 * 1024**2, gt=0, description="largest presigned upload, in bytes")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="origins of web pages that may upload to the embedded S3's buckets, comma-separated"
+    )
 
 
 class JobsSettings(Section):
@@ -250,6 +319,7 @@ class StackSettings(Section):
     s3_port: int = Field(8333, ge=1, le=65535, description="embedded S3; the next free one if taken")
     embed_redis: bool = Field(True, description="false: use WARMLINE_REDIS_URL as it is")
     embed_s3: bool = Field(True, description="false: use the WARMLINE_S3_ settings as they are")
+    triggers: bool = Field(True, description="uploads to the embedded S3's source buckets become jobs")
     start_timeout_seconds: float = Field(300.0, gt=0, description="longest time a part may take to answer")
     max_deaths: int = Field(5, ge=1, description="deaths of one part within ten minutes before all is stopped")
 
@@ -279,6 +349,9 @@ class Settings(BaseModel):
     audio: AudioSettings = Field(default_factory=AudioSettings)
     redis: RedisSettings = Field(default_factory=RedisSettings)
     s3: S3Settings = Field(default_factory=S3Settings)
+    triggers: TriggersSettings = Field(default_factory=TriggersSettings)
+    sqs: SqsSettings = Field(default_factory=SqsSettings)
+    uploads: UploadsSettings = Field(default_factory=UploadsSettings)
     jobs: JobsSettings = Field(default_factory=JobsSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
@@ -297,7 +370,8 @@ class Settings(BaseModel):
         return self
 
     SECTIONS: ClassVar[tuple[str, ...]] = (
-        "general", "emotion", "audio", "redis", "s3", "jobs", "worker", "api", "flower", "stack", "log",
+        "general", "emotion", "audio", "redis", "s3", "triggers", "sqs", "uploads", "jobs", "worker", "api",
+        "flower", "stack", "log",
     )  # fmt: skip
 
 

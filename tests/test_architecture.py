@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("api", "config", "warmline", "workers")
+PACKAGES = ("api", "config", "pollers", "warmline", "workers")
 HEAVY = {"torch", "funasr", "numpy", "onnxruntime", "av", "soundfile", "transformers", "boto3"}
 
 

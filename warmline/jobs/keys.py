@@ -25,6 +25,9 @@ SINGLES_LINE = "-"
 
 SENT = f"{PREFIX}sent"  # a sorted set of job ids by the time when they were sent; gone when claimed
 DELAYED = f"{PREFIX}delayed"  # a sorted set of job ids by the time when they are tried again
+HELD = f"{PREFIX}held"  # a sorted set of lane:job id by the time when the job gets into its lane's line
+PACE = f"{PREFIX}pace:"  # + rule name: a string, when its next job is due in ms; gone when that has passed
+LATEST = f"{PREFIX}latest:"  # + digest of bucket and key: a string, the highest sequencer that was seen
 LEASES = f"{PREFIX}leases"  # a sorted set of job ids by the time when their worker's lease ends
 HOLDERS = f"{PREFIX}holders"  # a hash: worker's child -> the job that it has the lease of
 

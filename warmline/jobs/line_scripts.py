@@ -102,6 +102,20 @@ end
 return sent
 """
 
+# ARGV: how many at most. Puts what is due of what was held back into the lines; how many.
+RELEASE = f"""{SHARED}
+local due = redis.call('ZRANGE', HELD, '-inf', whole(now_ms()), 'BYSCORE', 'LIMIT', 0, ARGV[1])
+for _, member in ipairs(due) do
+  redis.call('ZREM', HELD, member)
+  local lane, id = string.match(member, '^(%a+):(%x+)$')
+  if redis.call('HGET', JOB .. id, 'status') == 'queued' then
+    redis.call('HDEL', JOB .. id, 'retry_at_ms')
+    stand_in_line(id, lane)
+  end
+end
+return #due
+"""
+
 # ARGV: the feeder's token, how long it is to be the feeder, in ms, 1 for one that is preferred. 1: it is.
 HOLD_FEEDER = f"""
 local holder = redis.call('GET', '{keys.FEEDER}')

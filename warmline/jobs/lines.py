@@ -108,22 +108,31 @@ class Lines(Fleet):
         """Sends what there is room for; returns how many jobs. -1: somebody else is the feeder now."""
         self._count_children()
         with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zrange(keys.HELD, 0, 0, withscores=True)
             pipe.time()
             pipe.zrange(keys.DELAYED, 0, MOST_AT_ONCE, withscores=True)
             for queue in (RETRY_QUEUE, *QUEUES.values()):
                 pipe.llen(f"{keys.BROKER}{queue}")
             for lane in LANES:
                 pipe.lrange(keys.turn(lane), 0, MOST_LINES - 1)
-            (seconds, micros), delayed, *rest = pipe.execute()
+            held, (seconds, micros), delayed, *rest = pipe.execute()
         lengths, turns = rest[: 1 + len(LANES)], rest[1 + len(LANES) :]
-        sent = self._send(
-            "", self._due(delayed, seconds * 1000 + micros // 1000, self._room(RETRY_QUEUE, lengths[0]))
-        )
+        now_ms = seconds * 1000 + micros // 1000
+        sent = self._send("", self._due(delayed, now_ms, self._room(RETRY_QUEUE, lengths[0])))
+        self._release(held, now_ms)
         for lane, length, lines in zip(LANES, lengths[1:], turns, strict=True):
             if sent >= 0 and lines:
                 more = self._send(lane, self._next_in(lane, lines, self._room(QUEUES[lane], length)))
                 sent = more if more < 0 else sent + more
         return sent
+
+    def _release(self, held: Sequence[tuple[str, float]], now_ms: int) -> None:
+        """Lets what was held back and is due now into its line, for the next turn: the bell rings for it."""
+        for _, due_ms in held:
+            if due_ms <= now_ms:
+                self._run(line_scripts.RELEASE, MOST_AT_ONCE)
+            else:
+                self._next_retry_seconds = min(self._next_retry_seconds, max(0.01, (due_ms - now_ms) / 1000))
 
     def _wanted(self, queue: str) -> int:
         return self._jobs.runway * max(1, self._children[queue])

@@ -167,7 +167,9 @@ class JobState(Record):
     finished_at: datetime | None = None
     failure: Failure | None = None
     report: ReportLocation | None = None
-    retry_at: datetime | None = Field(None, description="when a queued job is tried again, after a fault")
+    retry_at: datetime | None = Field(
+        None, description="when a queued job is tried again after a fault, or is due by its trigger's pace"
+    )
     cancel_requested: bool = Field(False, description="it runs, and stops after the window it is at")
     attempts: tuple[Attempt, ...] = Field((), description="the attempts that are over, oldest first")
 

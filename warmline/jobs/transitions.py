@@ -18,6 +18,7 @@ local BATCH, CALLS, BATCHES = '{keys.BATCH}', '{keys.CALLS}', '{keys.BATCHES}'
 local WAITING, TURN, QUEUE = '{keys.WAITING}', '{keys.TURN}', '{keys.QUEUE}'
 local SINGLES, SINGLES_LINE = '{keys.SINGLES}', '{keys.SINGLES_LINE}'
 local SENT, DELAYED, LEASES, HOLDERS = '{keys.SENT}', '{keys.DELAYED}', '{keys.LEASES}', '{keys.HOLDERS}'
+local HELD = '{keys.HELD}'
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -46,7 +47,7 @@ local function sweep(listing, prefix)
 end
 
 local function waiting()
-  local total = 0
+  local total = redis.call('ZCARD', HELD)
   for _, count in ipairs(redis.call('HVALS', WAITING)) do total = total + count end
   return total
 end
@@ -150,8 +151,16 @@ local function stand_in_line(id, lane)
   ring()
 end
 
+-- It gets into its line when it is due. Until then it can be cancelled and looked at as one that stands there.
+local function hold_back(id, lane, due_ms)
+  redis.call('ZADD', HELD, whole(due_ms), lane .. ':' .. id)
+  redis.call('HSET', JOB .. id, 'retry_at_ms', whole(due_ms))
+  ring()
+end
+
 -- It waits there no more, if it did.
 local function leave_line(id, lane)
+  if redis.call('ZREM', HELD, lane .. ':' .. id) == 1 then return end
   if redis.call('LREM', SINGLES .. lane, 1, id) == 0 then return end
   redis.call('HINCRBY', WAITING, lane, -1)
   if redis.call('EXISTS', SINGLES .. lane) == 0 then redis.call('LREM', TURN .. lane, 0, SINGLES_LINE) end

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,11 +52,20 @@ class ObjectFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DescribedObject(ObjectFacts):
+    """An object with what its uploader said of it."""
+
+    metadata: Mapping[str, str]  # names as after x-amz-meta-, in lower case
+
+
+@dataclass(frozen=True, kw_only=True)
 class ListedCall:
     """A call as a listing has it."""
 
     source: Source
     etag: str  # without its quotes
+    size_bytes: int
+    last_modified: datetime
 
 
 class ObjectStore:
@@ -95,6 +104,21 @@ class ObjectStore:
         if facts.size_bytes > self._settings.max_object_bytes:
             raise self._too_large(source, facts.size_bytes)
         return facts
+
+    def describe(self, source: Source) -> DescribedObject:
+        """As `head`, with the object's own metadata, and whatever its size. Raises BucketNotAllowed."""
+        self.check_allowed(source.bucket)
+        with store_errors(source.uri):
+            answer = self._client().head_object(Bucket=source.bucket, Key=source.key, **_version(source))
+        metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+        return DescribedObject(**asdict(_facts(answer, source)), metadata=metadata)
+
+    def tags(self, source: Source) -> dict[str, str]:
+        """The object's tags. Raises BucketNotAllowed."""
+        self.check_allowed(source.bucket)
+        with store_errors(source.uri):
+            answer = self._client().get_object_tagging(Bucket=source.bucket, Key=source.key, **_version(source))
+        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
     def fetch(
         self,
@@ -169,7 +193,12 @@ class ObjectStore:
             key = entry["Key"]
             is_folder = key.endswith("/") and entry["Size"] == 0
             if not is_folder and not (reports is not None and key.startswith(reports)):
-                yield ListedCall(source=Source(bucket=bucket, key=key), etag=entry.get("ETag", "").strip('"'))
+                yield ListedCall(
+                    source=Source(bucket=bucket, key=key),
+                    etag=entry.get("ETag", "").strip('"'),
+                    size_bytes=entry["Size"],
+                    last_modified=entry["LastModified"],
+                )
 
     def list_report_keys(self, prefix: str) -> Iterator[str]:
         """The keys in the results bucket that begin so, in the store's order, page by page."""

@@ -1,0 +1,1 @@
+"""What happens when an object is uploaded: rules, and the road from an event to a job."""
