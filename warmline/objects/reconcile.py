@@ -174,11 +174,11 @@ class _Work:
         return array("Q", sorted(found))
 
     def _is_ours(self, job: Job) -> bool:
+        # Whatever version it names: an upload's job names its own, and an older one's is another run's to find.
         source, wanted = job.source, self._wanted
         return (
             source.bucket == wanted.bucket
             and source.key.startswith(wanted.prefix)
-            and source.version_id is None
             and job.options == wanted.options
         )
 

@@ -114,13 +114,13 @@ class Intake:
 
     def _job(self, upload: Upload, match: Match) -> UploadJob:
         rule, source = match.rule, upload.source
-        metadata = upload.metadata
+        metadata, written_at = upload.metadata, None
         etag, written = upload.etag, source.version_id or upload.sequencer
         if written is None or not (etag or source.version_id) or (rule.needs_metadata and metadata is None):
             seen = self._store.describe(source)
-            metadata, etag = seen.metadata, seen.etag
+            metadata, etag, written_at = seen.metadata, seen.etag, seen.last_modified
             source = source.model_copy(update={"version_id": seen.version_id})
-            written = seen.version_id or str(seen.last_modified.timestamp())
+            written = seen.version_id or str(written_at.timestamp())
         tags = self._store.tags(source) if rule.needs_tags else {}
         identity = etag or f"version {source.version_id}"
         job = Job(
@@ -131,4 +131,10 @@ class Intake:
             lane=rule.lane,
             created_at=datetime.now(UTC),
         )
-        return UploadJob(job=job, sequencer=upload.sequencer, rule=rule.name, jobs_per_minute=rule.jobs_per_minute)
+        return UploadJob(
+            job=job,
+            sequencer=upload.sequencer,
+            written_at=written_at,
+            rule=rule.name,
+            jobs_per_minute=rule.jobs_per_minute,
+        )
