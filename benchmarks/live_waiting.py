@@ -49,11 +49,11 @@ def main() -> int:
     print(f"started            {machine['started_at']}")
     print(f"model              {figures['model']}, one window {figures['window_seconds'] * 1000:.0f} ms")
     for name, seconds in (("idle", idle), (f"{arguments.bulk} bulk jobs", busy)):
-        median, p95 = (statistics.median(seconds) * 1000, _p95(seconds) * 1000)
-        print(f"{name:<18} median {median:.0f} ms, p95 {p95:.0f} ms, most {max(seconds) * 1000:.0f} ms")
+        median, tail = (statistics.median(seconds) * 1000, p95(seconds) * 1000)
+        print(f"{name:<18} median {median:.0f} ms, p95 {tail:.0f} ms, most {max(seconds) * 1000:.0f} ms")
     print(f"bulk jobs ended    {figures['bulk_ended']} meanwhile")
-    goal = 2 * _p95(idle) + figures["window_seconds"]
-    reached = _p95(busy) < goal
+    goal = 2 * p95(idle) + figures["window_seconds"]
+    reached = p95(busy) < goal
     print(f"goal               p95 below {goal * 1000:.0f} ms: {'reached' if reached else 'MISSED'}")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
@@ -74,13 +74,13 @@ def measure(model: str, jobs: int, bulk: int, children: int, data: str) -> dict[
     with running_stack(settings) as stack, ApiClient(stack.settings.api) as api:
         source = {"bucket": stack.settings.s3.source_buckets[0], "key": KEY}
         ObjectStore(stack.settings.s3).put_call(source["bucket"], KEY, CALL)
-        _wait_for_jobs(api, source, UNMEASURED_JOBS)
-        idle, last = _wait_for_jobs(api, source, jobs)
+        wait_for_jobs(api, source, UNMEASURED_JOBS)
+        idle, last = wait_for_jobs(api, source, jobs)
         report = api.report(last)
         batch_id = api.submit_batch({"jobs": [{"source": source}] * bulk})
         while api.batch(batch_id).succeeded == 0:
             time.sleep(0.05)
-        busy, _ = _wait_for_jobs(api, source, jobs)
+        busy, _ = wait_for_jobs(api, source, jobs)
         ended = api.batch(batch_id).ended
         if ended == bulk:
             raise SystemExit("the bulk jobs were over before the live ones: ask for more of them")
@@ -96,7 +96,7 @@ def measure(model: str, jobs: int, bulk: int, children: int, data: str) -> dict[
     }
 
 
-def _wait_for_jobs(api: ApiClient, source: dict[str, str], jobs: int) -> tuple[list[float], str]:
+def wait_for_jobs(api: ApiClient, source: dict[str, str], jobs: int) -> tuple[list[float], str]:
     """The waiting of each of so many live jobs, one after another, and the last one's id."""
     seconds, job_id = [], ""
     for _ in range(jobs):
@@ -109,7 +109,8 @@ def _wait_for_jobs(api: ApiClient, source: dict[str, str], jobs: int) -> tuple[l
     return seconds, job_id
 
 
-def _p95(seconds: Sequence[float]) -> float:
+def p95(seconds: Sequence[float]) -> float:
+    """Of some waits."""
     return statistics.quantiles(seconds, n=20, method="inclusive")[-1]
 
 

@@ -127,6 +127,7 @@ def test_past_the_backlog_an_upload_is_refused_and_can_be_brought_again(settings
         # What is held back waits, too
         assert enter(ledger, *paced[:3]) == [ENTERED, ENTERED, FULL]
         assert not raw.exists(keys.job(paced[2].job.id))
+        assert enter(ledger, paced[1]) == [KNOWN]
         ledger.cancel(paced[0].job.id)
         assert enter(ledger, paced[2], paced[3]) == [HELD, FULL]
         ledger.cancel(paced[2].job.id)
@@ -166,7 +167,7 @@ def test_without_a_sequencer_the_time_of_writing_tells_whether_it_was_uploaded_o
     assert enter(ledger, upload(written_at=now + timedelta(seconds=1))) == [ENTERED]
 
 
-def test_a_dead_letter_runs_again_when_its_call_is_uploaded_once_more(ledger: UploadLedger) -> None:
+def test_a_dead_letter_runs_again_when_its_call_is_uploaded_once_more(ledger: UploadLedger, raw: Any) -> None:
     enter(ledger, upload("a", "1"))
     for _ in range(3):
         state = claim(ledger, upload("a").job)
@@ -175,7 +176,7 @@ def test_a_dead_letter_runs_again_when_its_call_is_uploaded_once_more(ledger: Up
     assert enter(ledger, upload("a", "1"), upload("a", "2")) == [KNOWN, ENTERED]
     renewed: JobState = ledger.get(state.job.id)
     assert (renewed.status, renewed.attempts, renewed.failure) == (JobStatus.QUEUED, (), None)
-    assert [found.job.id for found in ledger.list(status=JobStatus.DEAD)] == []
+    assert (raw.zcard(keys.jobs("dead")), raw.zcard(keys.jobs("queued"))) == (0, 1)
 
 
 def test_a_pace_holds_back_what_comes_too_fast(ledger: UploadLedger, raw: Any) -> None:
@@ -232,7 +233,7 @@ def test_what_is_due_gets_into_its_lane_and_out_to_a_worker(
         feeder.stop()
     # Then each went to its own lane, in the time that the pace gives, and nobody waits any more
     assert sent == {"bulk": 8, "live": 7}
-    assert 1.3 <= time.monotonic() - started < 3
+    assert time.monotonic() - started >= 1.3
     assert ledger.get(uploads[-1].job.id).retry_at is None
     assert raw.zcard(keys.HELD) == 0
 
