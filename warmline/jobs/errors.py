@@ -4,6 +4,7 @@ WarmlineError
 ├── TransientError            tried again, with back-off
 │   ├── StoreUnavailable      the object store did not answer, throttled, or cut the connection
 │   ├── LedgerUnavailable     Redis did not answer
+│   ├── QueueUnavailable      the queue of events (SQS) did not answer, or throttled
 │   ├── BacklogFull           as many jobs wait as may
 │   ├── NetworkFault          a connection to something else broke off
 │   ├── ReconciliationRunning there is one at a time
@@ -14,7 +15,7 @@ WarmlineError
 │   └── WorkerLost            the process that ran the job died
 └── PermanentError            fails at once, with a sentence that says what to do
     ├── ObjectNotFound, ObjectForbidden, ObjectChanged, ObjectTooLarge
-    ├── BucketNotAllowed, StoreMisconfigured
+    ├── BucketNotAllowed, StoreMisconfigured, QueueMisconfigured
     ├── NotAudio, EmptyAudio, BrokenAudio, AudioTooLong, TooManyChannels
     ├── InvalidRequest
     ├── TimedOut              the job took longer than its time limit
@@ -68,6 +69,13 @@ class LedgerUnavailable(TransientError):
 
     code = "ledger_unavailable"
     title = "Redis does not answer"
+
+
+class QueueUnavailable(TransientError):
+    """SQS does not answer; check WARMLINE_SQS_ENDPOINT_URL and the network."""
+
+    code = "queue_unavailable"
+    title = "The queue of events does not answer"
 
 
 class BacklogFull(TransientError):
@@ -166,6 +174,13 @@ class StoreMisconfigured(PermanentError):
 
     code = "store_misconfigured"
     title = "The object store's settings are wrong"
+
+
+class QueueMisconfigured(PermanentError):
+    """The queue of events cannot be used as it is configured; check the WARMLINE_SQS_ settings."""
+
+    code = "queue_misconfigured"
+    title = "The queue's settings are wrong"
 
 
 class NotAudio(PermanentError):

@@ -326,7 +326,7 @@ def _build_client(settings: S3Settings, attempts: int) -> S3Client:
         if settings.endpoint_url
         else {}
     )
-    if _on_this_machine(settings.endpoint_url):
+    if on_this_machine(settings.endpoint_url):
         elsewhere["proxies"] = {}  # a company's proxy cannot reach this machine's own store
     config = Config(
         signature_version="s3v4",
@@ -355,7 +355,8 @@ def _build_client(settings: S3Settings, attempts: int) -> S3Client:
         ) from error
 
 
-def _on_this_machine(endpoint_url: str) -> bool:
+def on_this_machine(endpoint_url: str) -> bool:
+    """Whether an address is one of this machine's own."""
     try:
         return urlsplit(endpoint_url).hostname in {"localhost", "127.0.0.1", "::1"}
     except ValueError:
