@@ -18,7 +18,7 @@ from api import openapi, problems
 from api.auth import RequireKey, refuse_open_bind
 from api.dependencies import Services
 from api.edge import LimitBody, RequestLog
-from api.routers import batches, dead_letters, health, jobs, reconciliations
+from api.routers import batches, dead_letters, events, health, jobs, reconciliations
 from api.schemas import BatchRequest, JobRequest
 from config.logging import configure_logging
 from config.settings import Settings, SettingsError, load_settings
@@ -73,11 +73,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = services
     problems.install(app)
     openapi.install(app, description=DESCRIPTION, bodies=(JobRequest, BatchRequest, Wanted))
-    for module in (health, jobs, batches, dead_letters, reconciliations):
+    for module in (health, jobs, batches, dead_letters, reconciliations, events):
         app.include_router(module.router)
     # The last one added is the first to see a request.
-    app.add_middleware(LimitBody, max_bytes=settings.api.max_body_bytes)
-    app.add_middleware(RequireKey, settings=settings.api)
+    app.add_middleware(
+        LimitBody, max_bytes=settings.api.max_body_bytes, max_event_bytes=settings.triggers.max_body_bytes
+    )
+    app.add_middleware(RequireKey, settings=settings)
     app.add_middleware(RequestLog)
     return app
 

@@ -16,6 +16,7 @@ from warmline.objects.reconcile import Reconciler
 from warmline.objects.store import ObjectStore
 from warmline.triggers.intake import Intake
 from warmline.triggers.rules import Rules
+from warmline.triggers.sns import Sns
 
 log = structlog.get_logger()
 
@@ -34,6 +35,7 @@ class Services:
     store: ObjectStore
     reconciler: Reconciler
     intake: Intake
+    sns: Sns
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
@@ -50,6 +52,7 @@ class Services:
             store=store,
             reconciler=Reconciler(settings, front=redis),
             intake=Intake(settings, Rules.load(settings), uploads, store),
+            sns=Sns(settings.triggers),
         )
 
     def open(self) -> None:

@@ -17,7 +17,8 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import BodyTooLarge, BodyTooSlow, problem
+from api.auth import EVENTS_PATH, STRANGER
+from api.problems import BodyTooLarge, BodyTooSlow, EventTooLarge, problem
 from warmline.jobs.errors import InternalError
 
 log = structlog.get_logger()
@@ -27,6 +28,7 @@ LARGE_BYTES: Final = 1024**2
 LARGE_AT_ONCE: Final = (
     2  # a batch of 100,000 keys takes some 50 MB while it is accepted: the others wait in their sockets
 )
+STRANGER_BYTES: Final = 512 * 1024  # a message of SNS has 256 KiB, and its quotes twice the room in JSON
 PROBES: Final = frozenset({"/health", "/live", "/ready"})
 SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -87,11 +89,13 @@ class LimitBody:
     """Reads a request's body up to a limit and within a time, then hands it on in one piece.
 
     Few requests with large bodies are served at once: their number does not decide how much memory we take.
+    The path for events has a limit of its own, and so have those who come there without a key.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, max_event_bytes: int | None = None) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_event_bytes = max_bytes if max_event_bytes is None else max_event_bytes
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,10 +133,11 @@ class LimitBody:
         A body not far over the limit is read to its end and dropped: a client that is cut off while it sends sees
         a reset connection instead of the answer.
         """
+        max_bytes, too_large = self._limit(scope)
         announced = Headers(scope=scope).get("content-length", "0")
-        patience_bytes = 4 * self._max_bytes
+        patience_bytes = max(4 * max_bytes, self._max_bytes)
         if announced.isdigit() and int(announced) > patience_bytes:
-            raise BodyTooLarge
+            raise too_large
         body, size_bytes, more, large = bytearray(), 0, True, False
         while more and size_bytes <= patience_bytes:
             message = await receive()
@@ -140,16 +145,23 @@ class LimitBody:
                 return None
             chunk, more = message.get("body", b""), message.get("more_body", False)
             size_bytes += len(chunk)
-            if size_bytes > LARGE_BYTES and not large:
+            if LARGE_BYTES < size_bytes <= max_bytes and not large:
                 large = True
                 time_limit.reschedule(None)
                 await until_answered.enter_async_context(self._large)
                 time_limit.reschedule(asyncio.get_running_loop().time() + BODY_SECONDS)
-            if size_bytes <= self._max_bytes:
+            if size_bytes <= max_bytes:
                 body += chunk
-        if size_bytes > self._max_bytes:
-            raise BodyTooLarge
+        if size_bytes > max_bytes:
+            raise too_large
         return bytes(body)
+
+    def _limit(self, scope: Scope) -> tuple[int, type[BodyTooLarge]]:
+        if scope["path"] != EVENTS_PATH:
+            return self._max_bytes, BodyTooLarge
+        if scope.get(STRANGER):
+            return min(STRANGER_BYTES, self._max_event_bytes), EventTooLarge
+        return self._max_event_bytes, EventTooLarge
 
 
 def _log_request(scope: Scope, status: int, seconds: float) -> None:

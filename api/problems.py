@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 from urllib.parse import quote
 
 import structlog
@@ -20,6 +20,8 @@ from starlette.exceptions import HTTPException
 
 from warmline.jobs import errors
 from warmline.jobs.errors import PermanentError, TransientError, WarmlineError
+from warmline.triggers.sns import SnsTopicNotAllowed
+from warmline.triggers.sns_certificates import SnsNotVerified
 
 log = structlog.get_logger()
 
@@ -35,6 +37,13 @@ class Unauthorized(PermanentError):
 
     code = "unauthorized"
     title = "An API key is needed"
+    challenge: ClassVar = 'Bearer realm="warmline"'
+
+
+class EventUnauthorized(Unauthorized):
+    """This path needs a token of WARMLINE_TRIGGERS_TOKENS or an API key, as Authorization: Bearer TOKEN."""
+
+    challenge = 'Bearer realm="warmline", Basic realm="warmline"'
 
 
 class RouteNotFound(PermanentError):
@@ -58,6 +67,10 @@ class BodyTooLarge(PermanentError):
     title = "The body is too large"
 
 
+class EventTooLarge(BodyTooLarge):
+    """The request's body is larger than WARMLINE_TRIGGERS_MAX_BODY_BYTES, or than what SNS sends."""
+
+
 class BodyTooSlow(PermanentError):
     """The request's body did not arrive in time."""
 
@@ -72,6 +85,13 @@ class NotJson(PermanentError):
     title = "The body is not JSON"
 
 
+class EncodingNotSupported(PermanentError):
+    """The request's body is compressed; send it as it is, without the header Content-Encoding."""
+
+    code = "encoding_not_supported"
+    title = "The body is compressed"
+
+
 class NotReady(TransientError):
     """No worker has a warm model yet; jobs are accepted and wait."""
 
@@ -84,6 +104,8 @@ STATUS_BY_ERROR: dict[type[WarmlineError], HTTPStatus] = {
     errors.InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     errors.BucketNotAllowed: HTTPStatus.FORBIDDEN,
+    SnsTopicNotAllowed: HTTPStatus.FORBIDDEN,
+    SnsNotVerified: HTTPStatus.FORBIDDEN,
     RouteNotFound: HTTPStatus.NOT_FOUND,
     errors.JobNotFound: HTTPStatus.NOT_FOUND,
     errors.BatchNotFound: HTTPStatus.NOT_FOUND,
@@ -95,6 +117,7 @@ STATUS_BY_ERROR: dict[type[WarmlineError], HTTPStatus] = {
     errors.NotReplayable: HTTPStatus.CONFLICT,
     errors.ObjectChanged: HTTPStatus.CONFLICT,
     NotJson: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    EncodingNotSupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.BatchTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ObjectTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -196,7 +219,7 @@ def problem(
         full = isinstance(error, errors.BacklogFull)
         extra["Retry-After"] = str(BACKLOG_RETRY_AFTER_SECONDS if full else RETRY_AFTER_SECONDS)
     if isinstance(error, Unauthorized):
-        extra["WWW-Authenticate"] = 'Bearer realm="warmline"'
+        extra["WWW-Authenticate"] = error.challenge
     return JSONResponse(
         document.model_dump(exclude_none=True), status_code=status, headers=extra, media_type=MEDIA_TYPE
     )

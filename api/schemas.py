@@ -12,6 +12,7 @@ from warmline.jobs.records import (
     BatchItem,
     BatchState,
     BucketName,
+    Failure,
     JobState,
     Lane,
     Metadata,
@@ -203,6 +204,42 @@ class BatchList(BaseModel):
     """The newest batches first."""
 
     batches: list[BatchView]
+
+
+class EventJob(BaseModel):
+    """A job that an event led to."""
+
+    id: str = Field(examples=[_ID])
+    links: JobLinks
+
+    @classmethod
+    def of(cls, job_id: str) -> Self:
+        """The job with this id."""
+        return cls(id=job_id, links=JobLinks.of(job_id))
+
+
+class EventsTaken(BaseModel):
+    """What became of the uploads that the events announce, counted. Sent again, nothing is entered twice."""
+
+    entered: int = Field(0, description="new jobs", examples=[1])
+    held: int = Field(0, description="new jobs that wait for their turn in their rule's pace")
+    known: int = Field(0, description="uploads that have their job already")
+    older: int = Field(0, description="uploads after which another one of the same key has been seen")
+    ignored: int = Field(0, description="uploads that no rule wants")
+    gone: int = Field(0, description="uploads whose object is not there any more")
+    refused: int = Field(0, description="uploads that cannot become jobs; see `failures`")
+    malformed: int = Field(0, description="records that could not be read")
+    skipped: dict[str, int] = Field(
+        default_factory=dict, description="what announces no upload, by the reason", examples=[{"deleted": 1}]
+    )
+    jobs: list[EventJob] = Field(default_factory=list, description="the new jobs; the first hundred")
+    failures: list[Failure] = Field(default_factory=list, description="why uploads were refused; the first twenty")
+
+
+class SubscriptionConfirmed(BaseModel):
+    """The topic of SNS sends its messages from now on."""
+
+    confirmed: Literal[True] = True
 
 
 class Health(BaseModel):
