@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,14 @@ from mypy_boto3_s3.client import S3Client
 from pydantic import SecretStr
 
 from config.settings import JobsSettings, RedisSettings, S3Settings, Settings, TriggersSettings
-from warmline.jobs.errors import BacklogFull, BucketNotAllowed, LedgerUnavailable, StoreUnavailable
-from warmline.jobs.records import Job, Options, Source
+from warmline.jobs.errors import (
+    BacklogFull,
+    BucketNotAllowed,
+    LedgerUnavailable,
+    ObjectNotFound,
+    StoreUnavailable,
+)
+from warmline.jobs.records import Failure, Job, JobState, Options, Source
 from warmline.jobs.upload_ledger import UploadLedger
 from warmline.local.ports import choose_port
 from warmline.objects.events import Upload
@@ -168,6 +175,31 @@ def test_what_cannot_be_mended_does_not_keep_its_neighbours_back(
     assert outcome.counts == {"refused": 1, "entered": 2}
     assert [failure.code for failure in outcome.failures] == [BucketNotAllowed.code]
     assert len(jobs()) == 2
+
+
+def test_a_call_that_comes_back_after_its_job_found_it_gone_runs_again(
+    new_intake: NewIntake, jobs: Callable[[], list[Job]], redis_url: str, s3_client: S3Client, s3_prefix: str
+) -> None:
+    key = f"{s3_prefix}call.wav"
+    etag = s3_client.put_object(Bucket="calls", Key=key, Body=b"x")["ETag"].strip('"')
+    intake = new_intake()
+    intake.accept([told(key, etag)])
+    with closing(UploadLedger.connect(RedisSettings(url=SecretStr(redis_url)), JobsSettings())) as ledger:
+        (job,) = jobs()
+        state = ledger.claim(job, "w/1")
+        assert isinstance(state, JobState)
+        ledger.fail(job.id, state.attempt, Failure(code=ObjectNotFound.code, message="It is gone."))
+    time.sleep(1.1)  # stores tell the time in whole seconds
+    s3_client.put_object(Bucket="calls", Key=key, Body=b"x")
+    assert intake.accept([told(key, etag)]).counts == {"entered": 1}
+
+
+def test_a_rule_has_its_lane_and_its_pace(new_intake: NewIntake, jobs: Callable[[], list[Job]]) -> None:
+    intake = new_intake(Rule(name="night", bucket="calls", lane="bulk", jobs_per_minute=60))
+    outcome = intake.accept([told(f"{n}.wav", "e", sequencer="1") for n in range(5)])
+    assert outcome.counts == {"entered": 2, "held": 3}
+    assert len(outcome.job_ids) == 5
+    assert {job.lane for job in jobs()} == {"bulk"}
 
 
 def test_what_does_not_fit_the_backlog_can_be_brought_again(

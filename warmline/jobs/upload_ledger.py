@@ -32,9 +32,9 @@ _MENDABLE = (ObjectNotFound.code, ObjectForbidden.code, ObjectChanged.code)
 _ENTER_UPLOAD = f"""{SHARED}
 local id, lane, latest, sequencer, written_ms = ARGV[1], ARGV[4], '{keys.LATEST}' .. ARGV[6], ARGV[7], ARGV[9]
 
+-- As AWS has it: the shorter one is padded on its right.
 local function is_before(a, b)
-  local length = math.max(#a, #b)
-  return string.rep('0', length - #a) .. a < string.rep('0', length - #b) .. b
+  return a .. string.rep('0', #b - #a) < b .. string.rep('0', #a - #b)
 end
 
 -- Whether the job with this id ended without a report, and the object was written once more since.
