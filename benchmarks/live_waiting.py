@@ -68,6 +68,7 @@ def measure(model: str, jobs: int, bulk: int, children: int, data: str) -> dict[
         WARMLINE_STACK_DATA_DIR=data,
         WARMLINE_STACK_EMBED_REDIS="true",
         WARMLINE_STACK_EMBED_S3="true",
+        WARMLINE_STACK_TRIGGERS="false",  # calls are submitted by hand, each as often as it takes
         WARMLINE_MODEL=model,
         WARMLINE_WORKER_CHILDREN=str(children),
     )

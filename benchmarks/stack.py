@@ -55,7 +55,12 @@ def warm_worker(bench: Bench, *, children: int = 0) -> Iterator[Worker]:
     settings = settings.model_copy(
         update={
             "stack": settings.stack.model_copy(
-                update={"data_dir": bench.scratch / name, "embed_redis": True, "embed_s3": True}
+                update={
+                    "data_dir": bench.scratch / name,
+                    "embed_redis": True,
+                    "embed_s3": True,
+                    "triggers": False,  # calls are submitted by hand, each as often as it takes
+                }
             ),
             "worker": settings.worker.model_copy(
                 update={

@@ -68,6 +68,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterato
         with_stack=False,
         WARMLINE_STACK_DATA_DIR=str(tmp_path_factory.mktemp("stack")),
         WARMLINE_MODELS_DIR=str(models_dir),
+        # What these tests submit themselves is not to be scored a second time.
+        WARMLINE_TRIGGERS_IGNORE_PREFIXES="submitted/,first/,night/,twice",
     )
     with running_stack(settings) as running:
         yield running

@@ -29,7 +29,7 @@ def test_submit_uploads_files_and_waits_for_their_reports(client: Warmline) -> N
     listing = client("jobs", "--batch", batch_id).stdout
     ids = [line.split()[0] for line in listing.splitlines()[1:] if line[:1].strip()]
     reports = [Report.model_validate_json(client("report", job_id, "--json").stdout) for job_id in ids[:2]]
-    assert {report.source.key for report in reports} == {f"uploads/{SAMPLES[i].name}" for i in (0, 3)}
+    assert {report.source.key for report in reports} == {f"submitted/{SAMPLES[i].name}" for i in (0, 3)}
     assert all(report.metadata == {"campaign": "x"} for report in reports)
     assert all(report.channels[0].role == "agent" for report in reports)
 

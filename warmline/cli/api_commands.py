@@ -17,6 +17,7 @@ from warmline.jobs.errors import InvalidRequest, JobNotFound
 from warmline.jobs.records import BatchState, JobState, JobStatus
 
 POLL_SECONDS = 0.3
+SUBMITTED = "submitted/"  # one of WARMLINE_TRIGGERS_IGNORE_PREFIXES: it is submitted here, and not by its upload
 ENDED_BADLY = (JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED)
 
 JobOrBatchId = Annotated[str, typer.Argument(help="A batch's or a job's id.")]
@@ -180,7 +181,7 @@ def _job_or_batch(
 
 
 def _sources(calls: Iterable[str], settings: Settings) -> list[dict[str, str]]:
-    """Where each call lies in S3; local files are uploaded to the first source bucket."""
+    """Where each call lies in S3; local files are uploaded to the first source bucket, below SUBMITTED."""
     from warmline.objects.store import ObjectStore  # boto3 takes 0.3 s to import
 
     sources = []
@@ -193,7 +194,7 @@ def _sources(calls: Iterable[str], settings: Settings) -> list[dict[str, str]]:
             if not path.is_file():
                 raise InvalidRequest(f"{call} is neither a file nor s3://bucket/key")
             store = store or ObjectStore(settings.s3)
-            bucket, key = settings.s3.source_buckets[0], f"uploads/{path.name}"
+            bucket, key = settings.s3.source_buckets[0], f"{SUBMITTED}{path.name}"
             store.put_call(bucket, key, path)
         sources.append({"bucket": bucket, "key": key})
     return sources

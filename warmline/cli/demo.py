@@ -40,6 +40,7 @@ def demo(
         WARMLINE_STACK_DATA_DIR=str(data),
         WARMLINE_STACK_EMBED_REDIS="true",
         WARMLINE_STACK_EMBED_S3="true",
+        WARMLINE_STACK_TRIGGERS="false",  # the calls are submitted below, as one batch
     )
     notes = consoles.notes()
     with StackView(notes, logs=False) as view, running_stack(settings, on_event=view) as stack:

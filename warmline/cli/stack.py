@@ -36,7 +36,10 @@ def up(
     ] = False,
     logs: Annotated[bool, typer.Option(help="Show what the parts print.")] = True,
 ) -> None:
-    """Starts the one-machine stack: Valkey, SeaweedFS, the API, a worker and Flower. Ctrl-C stops it."""
+    """Starts the one-machine stack: Valkey, SeaweedFS, the API, a worker and Flower. Ctrl-C stops it.
+
+    Recordings that are put into its S3 are scored (WARMLINE_STACK_TRIGGERS).
+    """
     from warmline.cli.stack_view import StackView
     from warmline.local.stack import running_stack
 

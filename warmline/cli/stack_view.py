@@ -11,6 +11,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from config.settings import S3Settings
 from warmline.local.directory import StackDirectory
 from warmline.local.events import (
     Event,
@@ -24,7 +25,14 @@ from warmline.local.events import (
 )
 from warmline.local.stack import Stack
 
-_COLOURS = {"valkey": "magenta", "s3": "blue", "api": "cyan", "worker": "green", "flower": "yellow"}
+_COLOURS = {
+    "valkey": "magenta",
+    "s3": "blue",
+    "api": "cyan",
+    "uploads": "bright_blue",
+    "worker": "green",
+    "flower": "yellow",
+}
 _WIDTH = max(len(name) for name in _COLOURS)
 
 
@@ -79,6 +87,8 @@ class StackView:
         self._console.print(addresses_table(stack))
         for what, where in files_of(directory):
             self._console.print(f"  {what:<10}{where}", markup=False, highlight=False, soft_wrap=True)
+        if any(part.name == "uploads" for part in stack.parts):
+            self._console.print(f"\n  {how_to_upload(settings.s3)}", highlight=False, soft_wrap=True)
         if settings.emotion.model == "mini":
             self._console.print("  The model is the mini model, for trying things out: see WARMLINE_MODEL.")
         self._console.print("Ctrl-C stops it.\n")
@@ -106,12 +116,19 @@ def addresses_table(stack: Stack) -> Table:
     notes = {
         "api": "described by /openapi.json and docs/api.md",
         "flower": f"user {stack.settings.flower.user}",
+        "uploads": "each recording that is put there is scored",
         "s3": f"buckets {', '.join((*stack.settings.s3.source_buckets, stack.settings.s3.results_bucket))}",
     }
     table = Table.grid(padding=(0, 2))
     for part in stack.parts:
         table.add_row(f"  {part.name}", part.address, Text(notes.get(part.name, ""), style="dim"))
     return table
+
+
+def how_to_upload(s3: S3Settings) -> str:
+    """For people: how a recording gets scored without any command of ours."""
+    upload = f"aws --endpoint-url {s3.endpoint_url} s3 cp call.wav s3://{s3.source_buckets[0]}/"
+    return f"Put recordings there with any S3 client (keys: the file above), e.g. [bold]{upload}[/]"
 
 
 def files_of(directory: StackDirectory) -> list[tuple[str, str]]:

@@ -24,10 +24,12 @@ class StackDirectory:
         self.run = self.path / "run"  # what matters only while the stack runs
         self.lock_file = self.run / "lock"
         self.state_file = self.run / "state.json"
+        self.uploads_sign_file = self.run / "uploads.json"
         self.supervisor_file = self.run / "supervisord.conf"
         self.supervisor_log = self.logs / "supervisord.log"
         self.credentials_file = self.path / "credentials.json"
         self.ports_file = self.path / "ports.json"
+        self.uploads_file = self.path / "uploads.json"  # up to when uploads have been entered as jobs
         self.clients_file = self.path / STACK_ENV_FILE  # what `warmline submit` and others read
 
     def __repr__(self) -> str:
@@ -72,7 +74,8 @@ class StackDirectory:
 
     def remove_run_files(self) -> None:
         """Removes what says that a stack runs here; the lock stays, because somebody may be waiting for it."""
-        for path in (self.state_file, self.clients_file, self.supervisor_file, self.run / "supervisord.pid"):
+        left = (self.state_file, self.clients_file, self.supervisor_file, self.uploads_sign_file)
+        for path in (*left, self.run / "supervisord.pid"):
             path.unlink(missing_ok=True)
         if self.socket_file.parent.is_dir():
             self.make_socket_directory()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from warmline.jobs.errors import PermanentError
 
-ORDER = ("valkey", "s3", "api", "worker", "flower")  # started so, stopped the other way round
+ORDER = ("valkey", "s3", "api", "uploads", "worker", "flower")  # started so, stopped the other way round
 
 
 class StackError(PermanentError):

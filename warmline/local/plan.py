@@ -20,11 +20,12 @@ from warmline.local.addresses import Addresses
 from warmline.local.credentials import Credentials
 from warmline.local.directory import StackDirectory
 from warmline.local.events import OnEvent, PortTaken
-from warmline.local.parts import Part, ServerMissing
+from warmline.local.parts import ORDER, Part, ServerMissing
 from warmline.local.ports import LOOPBACK
 from warmline.local.private_files import write_private
 from warmline.local.probes import page_waits_for, s3_waits_for, worker_waits_for
 from warmline.local.seaweedfs import CLEARED_VARIABLES, SeaweedfsServer
+from warmline.local.uploads import LogPosition, SignOfLife
 from warmline.local.valkey import ValkeyServer
 from warmline.objects.store import ObjectStore
 
@@ -57,6 +58,7 @@ def plan_stack(settings: Settings, directory: StackDirectory, on_event: OnEvent)
     credentials = Credentials.keep(directory.credentials_file)
     addresses = Addresses.keep(directory.ports_file, settings)
     valkey = s3 = None
+    position = LogPosition(directory.uploads_file)
     if settings.stack.embed_redis:
         valkey = ValkeyServer(
             directory=directory.of("valkey"), port=addresses.valkey, password=credentials.redis_password
@@ -77,6 +79,12 @@ def plan_stack(settings: Settings, directory: StackDirectory, on_event: OnEvent)
         s3.write_configuration()
         parts.append(_s3_part(s3, filled))
     parts.extend(_own_parts(filled))
+    if s3 is not None and settings.stack.triggers:
+        position.begin()  # before S3 starts: what is uploaded from then on counts
+        parts.append(_uploads_part(s3, filled, directory))
+    else:
+        position.forget()  # what is uploaded meanwhile was not to count, nor is it to later
+    parts.sort(key=lambda part: ORDER.index(part.name))
     directory.of("flower").mkdir(mode=0o700, exist_ok=True)
     chosen = {
         "valkey": addresses.valkey,
@@ -200,6 +208,18 @@ def _s3_part(server: SeaweedfsServer, settings: Settings) -> Part:
         waiting_for=lambda _: s3_waits_for(server, store, settings),
         remove_traces=server.remove_sockets,
         cleared=CLEARED_VARIABLES,
+    )
+
+
+def _uploads_part(server: SeaweedfsServer, settings: Settings, directory: StackDirectory) -> Part:
+    sign = SignOfLife(directory.uploads_sign_file)
+    own = [f"--filer={server.filer}", f"--home={server.working_directory}"]
+    return Part(
+        name="uploads",
+        command=[sys.executable, "-m", "pollers.filer_log", *own],
+        directory=Path.cwd(),
+        address=", ".join(f"s3://{bucket}" for bucket in settings.s3.source_buckets),
+        waiting_for=sign.waits_for,
     )
 
 

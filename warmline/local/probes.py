@@ -20,6 +20,8 @@ def s3_waits_for(server: SeaweedfsServer, store: ObjectStore, settings: Settings
     try:
         for bucket in (*settings.s3.source_buckets, settings.s3.results_bucket):
             store.ensure_bucket(bucket)
+        for bucket in settings.s3.source_buckets:
+            store.allow_origins(bucket, settings.uploads.cors_origins)
         # The first PUT into an empty SeaweedFS takes most of a second, which would be the first job's.
         store.check_writable()
     except WarmlineError as error:

@@ -54,6 +54,21 @@ def seaweedfs_binary() -> Path:
     return Path(elsewhere)
 
 
+def log_command(filer: str, prefix: str, since_seconds: float) -> list[str]:
+    """Prints an entry for each change below a path, from so long ago on; ends when the filer does.
+
+    A bucket lies at /buckets/NAME/. To be run in the server's `working_directory`. Raises ServerMissing.
+    """
+    binary = str(seaweedfs_binary())
+    return [
+        binary,
+        "filer.meta.tail",
+        f"-filer={filer}",
+        f"-pathPrefix={prefix}",
+        f"-timeAgo={since_seconds:.3f}s",
+    ]
+
+
 @dataclass(frozen=True)
 class SeaweedfsPorts:
     """Where the parts of one SeaweedFS listen; each has a gRPC port GRPC_OFFSET above."""
@@ -98,6 +113,11 @@ class SeaweedfsServer:
         return f"http://{self.host}:{self.ports.s3}"
 
     @property
+    def filer(self) -> str:
+        """The address of its filer, for `log_command`."""
+        return f"{self.host}:{self.ports.filer}"
+
+    @property
     def working_directory(self) -> Path:
         """Where it looks for its configuration files."""
         return self.directory.absolute() / "configuration"
@@ -124,6 +144,7 @@ class SeaweedfsServer:
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-s3.autoCreateBucket=false",
+            "-s3.allowedOrigins=",  # by default any web page may; now those that a bucket's own rule names
             "-s3.allowDeleteBucketNotEmpty=false",
             "-master.telemetry=false",
         ]

@@ -4,7 +4,7 @@
         ...  # every part serves; stack.settings has their addresses
 
 Read this module first. The parts start in order, each after the one before it answers: Valkey, SeaweedFS, the API,
-the worker, Flower.
+what makes jobs of uploads, the worker, Flower.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from warmline.local.probes import page_waits_for
 from warmline.local.processes import find_processes
 from warmline.local.state import PartState, StackState
 from warmline.local.supervisor import PartProcess, Supervisor
+from warmline.local.uploads import SignOfLife
 from warmline.objects.store import ObjectStore
 
 
@@ -63,6 +64,7 @@ def read_status(directory: StackDirectory) -> StackStatus:
     settings = read_clients_file(directory.clients_file)
     workers, ledger_problem = _ask_workers(settings)
     answers = dict(_ask(settings, workers, ledger_problem, processes))
+    answers["uploads"] = _uploads_problem(directory, processes)
     parts = [_part_status(part, processes.get(part.name), answers[part.name]) for part in state.parts]
     external = [
         PartStatus(
@@ -110,6 +112,12 @@ def _ask(
         yield "worker", f"{len(mine[0].warm)} of {mine[0].children} children warm"
     else:
         yield "worker", None
+
+
+def _uploads_problem(directory: StackDirectory, processes: dict[str, PartProcess]) -> str | None:
+    process = processes.get("uploads")
+    waits_for = SignOfLife(directory.uploads_sign_file).waits_for(process.pid if process else 0)
+    return None if waits_for is None else f"waiting for {waits_for}"
 
 
 def _page_problem(url: str) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ from warmline.objects.timestamps import read_timestamps_quickly
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import CORSRuleTypeDef
 
 CHUNK_BYTES = 256 * 1024
 CONNECT_SECONDS = 5.0  # a store that is there answers a SYN within this; the read may take its time
@@ -238,6 +239,28 @@ class ObjectStore:
                     # Another process made it in the meantime; a stranger's bucket is BucketAlreadyExists with AWS.
                     if s3_code(refusal) != "BucketAlreadyOwnedByYou":
                         raise
+
+    def allow_origins(self, bucket: str, origins: Sequence[str]) -> None:
+        """Web pages of these origins, and no others, may upload to the bucket with presigned requests."""
+        with store_errors(f"s3://{bucket}"):
+            if not origins:
+                self._client().delete_bucket_cors(Bucket=bucket)
+                return
+            rule: CORSRuleTypeDef = {
+                "AllowedOrigins": list(origins),
+                "AllowedMethods": ["PUT", "POST"],
+                "AllowedHeaders": ["*"],
+                "ExposeHeaders": ["ETag"],
+                "MaxAgeSeconds": 600,
+            }
+            self._client().put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
+
+    def mark(self, bucket: str) -> str:
+        """Begins a multipart upload and gives it up: leaves nothing but its id, returned, in a store's own log."""
+        with store_errors(f"s3://{bucket}"):
+            begun = self._client().create_multipart_upload(Bucket=bucket, Key=MARKER_KEY)
+            self._client().abort_multipart_upload(Bucket=bucket, Key=MARKER_KEY, UploadId=begun["UploadId"])
+        return begun["UploadId"]
 
     def put_call(self, bucket: str, key: str, path: Path) -> Source:
         """Uploads a recording, in parts when it is large, and says where it is. Raises OSError for the file."""
