@@ -14,6 +14,7 @@ from warmline.jobs.reconciliation import ReconcileStatus, Reconciliation
 from warmline.jobs.records import Job, JobStatus, ReportLocation
 from warmline.jobs.rows import WAITING_FIELDS, Row, WaitingBatch, milliseconds
 from warmline.jobs.transitions import SHARED
+from warmline.jobs.upload_ledger import upload_job_id
 
 HOLD_SECONDS = 180  # longer than a page of a listing takes with all its retries
 KEPT_SECONDS = 86400
@@ -35,12 +36,18 @@ redis.call('SET', '{keys.RECONCILED}' .. ARGV[1], ARGV[2], 'EX', ARGV[3])
 return 1
 """
 
-# ARGV: job id, its JSON, creation time in ms, lane, most jobs that may wait. 'entered', 'full', or the status of
-# the job with this id. One that has succeeded is entered anew: somebody has taken its report out of S3.
+# ARGV: job id, its JSON, creation time in ms, lane, most jobs that may wait, the id that the call's upload gives its
+# job, the options' JSON. 'entered', 'full', or the status of the job with this id, or of the upload's job with these
+# options while it waits or runs: its event may have come since this reconciliation began.
+# One that has succeeded is entered anew: somebody has taken its report out of S3.
 _ENTER = f"""{SHARED}
 local id = ARGV[1]
 local status = redis.call('HGET', JOB .. id, 'status')
 if status and status ~= 'succeeded' then return status end
+local of_upload = redis.call('HMGET', JOB .. ARGV[6], 'status', 'job')
+if of_upload[1] and not is_over(of_upload[1]) and string.find(of_upload[2], ARGV[7], 1, true) then
+  return of_upload[1]
+end
 if waiting() >= tonumber(ARGV[5]) then return 'full' end
 if status then
   redis.call('ZREM', JOBS .. status, id)
@@ -108,16 +115,19 @@ class ReconcileLedger(Ledger):
         self._redis.set(keys.RECONCILE_DUE, "", px=int(seconds * 1000))
 
     @redis_answers()
-    def enter(self, jobs: Sequence[Job]) -> list[str]:
-        """Enters jobs as queued; for each "entered", "full" where there was no room for it, or the status of the
-        job with this id, which is left as it is.
+    def enter(self, jobs: Sequence[tuple[Job, str]]) -> list[str]:
+        """Enters jobs for calls with these ETags as queued; for each "entered", "full" where there was no room for
+        it, or the status of the job with this id or of the call's upload, which is left as it is.
         """
         enter = self._script(_ENTER)
         most = self._jobs.max_backlog
         with self._redis.pipeline(transaction=False) as pipe:
-            for job in jobs:
+            for job, etag in jobs:
                 created_ms = milliseconds(job.created_at)
-                enter(args=(job.id, job.model_dump_json(), created_ms, job.lane, most), client=pipe)
+                of_upload = upload_job_id(job.source.bucket, job.source.key, etag)
+                options = f'"options":{job.options.model_dump_json()}'  # as it stands in the job's own JSON
+                args = (job.id, job.model_dump_json(), created_ms, job.lane, most, of_upload, options)
+                enter(args=args, client=pipe)
             outcomes: list[str] = pipe.execute()
             return outcomes
 

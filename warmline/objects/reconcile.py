@@ -196,7 +196,8 @@ class _Work:
             )
             for found in absent
         ]
-        outcomes = self._ledger.enter(jobs)
+        etags = (found.call.etag for found in absent)
+        outcomes = self._ledger.enter(list(zip(jobs, etags, strict=True)))
         replayed = 0
         if self._wanted.retry_failed:
             for job, outcome in zip(jobs, outcomes, strict=True):

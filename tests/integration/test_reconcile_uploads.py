@@ -1,0 +1,76 @@
+"""Reconciling beside uploads that are announced: a call has one job, whoever of the two comes first."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+
+import pytest
+from mypy_boto3_s3.client import S3Client
+from pydantic import SecretStr
+
+from config.settings import RedisSettings, S3Settings, Settings
+from warmline.jobs.reconcile_ledger import ReconcileLedger
+from warmline.jobs.reconciliation import Wanted
+from warmline.jobs.records import Job, JobState, Options, Source
+from warmline.jobs.submission import submit_job
+from warmline.jobs.upload_ledger import UploadJob, UploadLedger, upload_job_id
+from warmline.objects.reconcile import Reconciler
+
+
+@pytest.fixture
+def settings(s3_settings: S3Settings, redis_url: str) -> Settings:
+    return Settings(s3=s3_settings, redis=RedisSettings(url=SecretStr(redis_url)))
+
+
+@pytest.fixture
+def ledger(settings: Settings) -> Iterator[ReconcileLedger]:
+    with closing(ReconcileLedger.connect(settings.redis, settings.jobs)) as made:
+        yield made
+
+
+def test_a_call_whose_upload_is_announced_meanwhile_has_one_job(
+    settings: Settings, ledger: ReconcileLedger, s3_prefix: str
+) -> None:
+    # Given a page of absent calls as a reconciliation has it, and their events that come before it enters them
+    names = ("announced", "other options", "over", "quiet")
+    sources = [Source(bucket="calls", key=f"{s3_prefix}{name}.wav") for name in names]
+    etags = [f"etag of {name}" for name in names]
+    asked = [_job_of(source, etag, Options()) for source, etag in zip(sources, etags, strict=True)]
+    asked[1] = _job_of(sources[1], etags[1], Options(granularity="utterance"))
+    with closing(UploadLedger.connect(settings.redis, settings.jobs)) as uploads:
+        uploads.enter_uploads([UploadJob(job=job, rule="r") for job in asked[:3]], remember_seconds=60)
+    over = ledger.claim(asked[2], "w/1")
+    assert isinstance(over, JobState)
+    ledger.cancelled(over.job.id, over.attempt)
+    # When it enters them
+    outcomes = ledger.enter(
+        [
+            (job.model_copy(update={"id": uuid.uuid4().hex, "options": Options()}), etag)
+            for job, etag in zip(asked, etags, strict=True)
+        ]
+    )
+    # Then the one that waits for the same report is left alone
+    assert outcomes == ["queued", "entered", "entered", "entered"]
+
+
+def test_a_version_of_the_call_that_waits_counts_as_waiting(
+    settings: Settings, ledger: ReconcileLedger, s3_client: S3Client, s3_prefix: str
+) -> None:
+    key = f"{s3_prefix}versioned.wav"
+    s3_client.put_object(Bucket="calls", Key=key, Body=b"x")
+    submit_job(ledger, Source(bucket="calls", key=key, version_id="v1"))
+    with closing(Reconciler(settings)) as reconciler:
+        run = reconciler.carry_out(reconciler.begin(Wanted(bucket="calls", prefix=s3_prefix), "m"))
+    assert (run.counts.found, run.counts.in_ledger, run.counts.enqueued) == (1, 1, 0)
+
+
+def _job_of(source: Source, etag: str, options: Options) -> Job:
+    return Job(
+        id=upload_job_id(source.bucket, source.key, etag),
+        source=source,
+        options=options,
+        created_at=datetime.now(UTC),
+    )
