@@ -36,9 +36,9 @@ redis.call('SET', '{keys.RECONCILED}' .. ARGV[1], ARGV[2], 'EX', ARGV[3])
 return 1
 """
 
-# ARGV: job id, its JSON, creation time in ms, lane, most jobs that may wait, the id that the call's upload gives its
-# job, the options' JSON. 'entered', 'full', or the status of the job with this id, or of the upload's job with these
-# options while it waits or runs: its event may have come since this reconciliation began.
+# ARGV: job id, its JSON, creation time in ms, lane, most jobs that may wait, the id that the call's upload gives
+# its job, the options' JSON. 'entered', 'full', or the status of the job with this id, or of the upload's job with
+# these options while it waits or runs: its event may have come since this reconciliation began.
 # One that has succeeded is entered anew: somebody has taken its report out of S3.
 _ENTER = f"""{SHARED}
 local id = ARGV[1]

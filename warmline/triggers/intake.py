@@ -119,7 +119,8 @@ class Intake:
         if written is None or not (etag or source.version_id) or (rule.needs_metadata and metadata is None):
             seen = self._store.describe(source)
             metadata, etag, written_at = seen.metadata, seen.etag, seen.last_modified
-            version_id = None if seen.version_id == "null" else seen.version_id  # of a bucket that had versions once
+            # "null" names what a bucket holds from before it had versions.
+            version_id = None if seen.version_id == "null" else seen.version_id
             source = source.model_copy(update={"version_id": version_id})
             written = seen.version_id or str(written_at.timestamp())
         tags = self._store.tags(source) if rule.needs_tags else {}
