@@ -12,6 +12,7 @@ from config.settings import Settings
 from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.upload_ledger import UploadLedger
+from warmline.objects.presign import Presigner
 from warmline.objects.reconcile import Reconciler
 from warmline.objects.store import ObjectStore
 from warmline.triggers.intake import Intake
@@ -34,7 +35,9 @@ class Services:
     ledger: Ledger
     store: ObjectStore
     reconciler: Reconciler
+    rules: Rules
     intake: Intake
+    presigner: Presigner
     sns: Sns
 
     @classmethod
@@ -46,12 +49,15 @@ class Services:
         s3 = settings.s3.model_copy(update={"timeout_seconds": min(settings.s3.timeout_seconds, STORE_SECONDS)})
         store = ObjectStore(s3, attempts=STORE_ATTEMPTS)
         uploads = UploadLedger.connect(redis, settings.jobs)
+        rules = Rules.load(settings)
         return cls(
             settings=settings,
             ledger=Ledger.connect(redis, settings.jobs),
             store=store,
             reconciler=Reconciler(settings, front=redis),
-            intake=Intake(settings, Rules.load(settings), uploads, store),
+            rules=rules,
+            intake=Intake(settings, rules, uploads, store),
+            presigner=Presigner(s3),
             sns=Sns(settings.triggers),
         )
 
@@ -68,6 +74,7 @@ class Services:
         self.store.close()
         self.reconciler.close()
         self.intake.close()
+        self.presigner.close()
 
 
 async def _services(request: Request) -> Services:  # without async, FastAPI would look for a thread to run it in
