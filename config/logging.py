@@ -49,6 +49,8 @@ def configure_logging(settings: LogSettings, *, process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level)
+    for client in ("httpx", "httpcore"):  # they write whole URLs, and with them the tokens in their queries
+        logging.getLogger(client).setLevel(logging.WARNING)
 
 
 def _name_the_action(process: str) -> Processor:

@@ -68,7 +68,7 @@ _EVENT: Final = {
 _BODY: Final = {
     "requestBody": {
         "required": True,
-        "description": "The event as the store sends it: of S3, EventBridge, MinIO, Ceph, SeaweedFS or R2, or in a "
+        "description": "The event as the store sends it, S3, EventBridge, MinIO, Ceph, SeaweedFS or R2, or in a "
         "message of SNS. Its Content-Type does not matter.",
         "content": {
             "application/json": {"schema": {"type": "object"}, "example": _EVENT},

@@ -34,7 +34,6 @@ MAX_AGE: Final = timedelta(hours=2)
 
 MessageType = Literal["Notification", "SubscriptionConfirmation", "UnsubscribeConfirmation"]
 
-_TYPES: Final = ("Notification", "SubscriptionConfirmation", "UnsubscribeConfirmation")
 _TOPIC = re.compile(r"arn:([a-z\-]+):sns:([a-z0-9\-]+):\d{12}:[A-Za-z0-9_\-]{1,256}(?:\.fifo)?")
 _DOMAINS: Final = {"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn"}
 _CERTIFICATE_PATH = re.compile(r"/(?:[A-Za-z0-9_\-]+/){0,4}SimpleNotificationService-[A-Za-z0-9]{1,64}\.pem")
@@ -163,7 +162,7 @@ def is_sns_message(content: bytes) -> bool:
         found = json.loads(content.decode("utf-8-sig"))  # as the decoder of events does
     except (ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and ("TopicArn" in found or found.get("Type") in _TYPES)
+    return isinstance(found, dict) and ("TopicArn" in found or found.get("Type") in list(_SIGNED))
 
 
 def _parse(content: bytes) -> Message:

@@ -15,10 +15,12 @@ from api.problems import Problem
 from config.settings import JobsSettings, RedisSettings, S3Settings
 from tests.api_process import ApiProcess, running_api
 from tests.servers import RedisServer
+from tests.sns_server import TOPIC, SnsServer, running_sns
 from warmline.jobs.ledger import Ledger
 from warmline.objects.store import ObjectStore
 
 KEYS = ("first-key-of-two", "second-key-of-two")
+TOKENS = ("token-of-a-store", "token-of-another-store")
 MAX_BATCH = 5
 MAX_BODY_BYTES = 20_000
 
@@ -31,7 +33,7 @@ def redis_url_of_api(redis_server: RedisServer) -> str:
 
 @pytest.fixture(scope="package")
 def api(
-    tmp_path_factory: pytest.TempPathFactory, redis_url_of_api: str, s3_settings: S3Settings
+    tmp_path_factory: pytest.TempPathFactory, redis_url_of_api: str, s3_settings: S3Settings, sns: SnsServer
 ) -> Iterator[ApiProcess]:
     """The API, with keys and with small limits."""
     with running_api(
@@ -42,7 +44,17 @@ def api(
         WARMLINE_API_MAX_BODY_BYTES=str(MAX_BODY_BYTES),
         WARMLINE_JOBS_MAX_BATCH=str(MAX_BATCH),
         WARMLINE_S3_SOURCE_BUCKETS="calls,no-such-bucket",
+        WARMLINE_TRIGGERS_TOKENS=",".join(TOKENS),
+        WARMLINE_TRIGGERS_SNS_TOPICS=f"{TOPIC},{TOPIC}-too",
+        WARMLINE_TRIGGERS_SNS_HOSTS=sns.url,
     ) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def sns() -> Iterator[SnsServer]:
+    """The SNS whose messages the API believes."""
+    with running_sns() as running:
         yield running
 
 
