@@ -131,6 +131,7 @@ def test_the_description_has_every_address(openapi: dict[str, Any]) -> None:
         ("get", "/v1/dead-letters"), ("delete", "/v1/dead-letters"),
         ("post", "/v1/dead-letters/replay"), ("delete", "/v1/dead-letters/{job_id}"),
         ("post", "/v1/reconciliations"), ("get", "/v1/reconciliations/{run_id}"),
+        ("post", "/v1/uploads"),
     }  # fmt: skip
 
 
@@ -158,7 +159,10 @@ def test_every_reference_in_the_description_leads_somewhere(openapi: dict[str, A
     assert used <= set(openapi["components"]["schemas"])
 
 
-@pytest.mark.parametrize(("path", "model"), [("/v1/jobs", "JobRequest"), ("/v1/batches", "BatchRequest")])
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [("/v1/jobs", "JobRequest"), ("/v1/batches", "BatchRequest"), ("/v1/uploads", "UploadRequest")],
+)
 def test_the_description_s_examples_are_accepted(
     client: httpx.Client, openapi: dict[str, Any], path: str, model: str
 ) -> None:
@@ -166,7 +170,7 @@ def test_the_description_s_examples_are_accepted(
     assert len(examples) >= 2
     for example in examples:
         if "prefix" not in example:  # nothing is there
-            assert client.post(path, json=example).status_code == 202
+            assert client.post(path, json=example).status_code == (201 if path == "/v1/uploads" else 202)
 
 
 # The log
