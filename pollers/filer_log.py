@@ -67,7 +67,7 @@ class Session:
     """The life of one process that prints the log."""
 
     tail: FilerTail
-    begin_ns: int  # everything before this has been entered
+    begin_ns: int  # everything before this has been entered, or does not count
     reached_ns: int  # so has everything that the log showed before this
     mark: str | None  # an entry of our own that is to come
     heard: float = field(default_factory=time.monotonic)  # monotonic seconds: of the last entry, or the mark
@@ -81,9 +81,18 @@ class UploadFollower:
     """Follows the log until it is stopped."""
 
     def __init__(
-        self, settings: Settings, intake: Intake, store: ObjectStore, filer: str, home: Path, stop: threading.Event
+        self,
+        settings: Settings,
+        intake: Intake,
+        store: ObjectStore,
+        filer: str,
+        home: Path,
+        stop: threading.Event,
+        *,
+        mark_seconds: float = MARK_SECONDS,
     ) -> None:
         """`filer` is its host:port, `home` the directory that it runs in."""
+        self._mark_seconds = mark_seconds
         self._buckets = settings.s3.source_buckets
         self._intake, self._store = intake, store
         self._filer, self._home = filer, home
@@ -114,7 +123,7 @@ class UploadFollower:
 
     def _follow(self) -> bool:
         """Follows the log until it ends; whether it was followed up to the present."""
-        begin_ns = self._position.ts_ns
+        begin_ns = self._position.reached_ns
         marked_ns = time.time_ns()
         mark = self._store.mark(self._buckets[0])
         # What makes the process end before it has caught up would do so again: the listing has to do then.
@@ -137,7 +146,7 @@ class UploadFollower:
         if entries:
             self._sign.give(None)  # it is followed, though Redis may not take what it says
             self._take(session, entries)
-        elif session.mark is not None and quiet_seconds > MARK_SECONDS:
+        elif session.mark is not None and quiet_seconds > self._mark_seconds:
             raise LogSilent
         elif session.mark is None and quiet_seconds > PULSE_SECONDS:
             session.mark, session.heard = self._store.mark(self._buckets[0]), time.monotonic()
@@ -152,13 +161,15 @@ class UploadFollower:
     def _take(self, session: Session, entries: Sequence[Entry]) -> None:
         uploads: list[Upload] = []
         for entry in entries:
+            if _ts_ns(entry) < self._position.since_ns:
+                continue
             decoded = decode_log_entry(entry)
             uploads.extend(decoded.uploads)
             for sentence in decoded.malformed:
                 log.warning("log_entry_malformed", error=sentence)
         self._enter(uploads)
         session.heard = time.monotonic()
-        session.reached_ns = max(session.reached_ns, *(int(entry.get("tsNs", 0)) for entry in entries))
+        session.reached_ns = max(session.reached_ns, *map(_ts_ns, entries))
         if session.mark in {_name(entry) for entry in entries}:
             session.mark = None
             if not session.caught_up:
@@ -167,7 +178,7 @@ class UploadFollower:
                 log.info("filer_log_followed", since=_moment(session.begin_ns).isoformat())
 
     def _look_at_missed(self, session: Session, missed: Iterator[ListedCall]) -> None:
-        since = _moment(session.begin_ns) - MARGIN
+        since = max(_moment(session.begin_ns) - MARGIN, _moment(self._position.since_ns).replace(microsecond=0))
         page = list(islice(missed, PAGE))
         recent = [
             Upload(
@@ -253,6 +264,12 @@ def _name(entry: Entry) -> str | None:
     """What the entry says is there now."""
     new = (entry.get("eventNotification") or {}).get("newEntry") or {}
     return new.get("name")
+
+
+def _ts_ns(entry: Entry) -> int:
+    """When it was written, by the filer's clock."""
+    text = str(entry.get("tsNs", ""))
+    return int(text) if text.isdecimal() else 0
 
 
 def _moment(ts_ns: int) -> datetime:

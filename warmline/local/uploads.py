@@ -25,58 +25,70 @@ SILENT_SECONDS = 30.0  # longer than one request to Redis and one to S3 may take
 class _Position(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ts_ns: int  # the filer's clock, which is this machine's
+    since_ns: int  # nanoseconds since the epoch, by the filer's clock, which is this machine's
+    reached_ns: int
 
 
 class LogPosition:
-    """How far uploads have been entered: all that was uploaded before this moment has its job."""
+    """From when on uploads count, and how far they have been entered: what lies between the two has its jobs."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._ts_ns: int | None = None
+        self._now: _Position | None = None
         self._saved = float("-inf")  # monotonic seconds
 
     def begin(self) -> None:
         """Where nothing has been kept: uploads count from now on, older ones do not."""
         if self._read() is None:
-            self._write(time.time_ns())
+            now = time.time_ns()
+            self._write(_Position(since_ns=now, reached_ns=now))
 
     def forget(self) -> None:
         """Uploads do not count until the next `begin`."""
         self._path.unlink(missing_ok=True)
 
     @property
-    def ts_ns(self) -> int:
-        """Nanoseconds since the epoch; now where nothing has been kept."""
-        if self._ts_ns is None:
-            self.begin()
-            self._ts_ns = self._read() or time.time_ns()
-        return self._ts_ns
+    def since_ns(self) -> int:
+        """What was uploaded before does not count."""
+        return self._known().since_ns
 
-    def move(self, ts_ns: int) -> None:
+    @property
+    def reached_ns(self) -> int:
+        """What was uploaded before has been entered."""
+        return self._known().reached_ns
+
+    def move(self, reached_ns: int) -> None:
         """Everything before this has been entered. Written down now and then; `save` does so at once."""
-        if ts_ns > self.ts_ns:
-            self._ts_ns = ts_ns
-            if time.monotonic() - self._saved > SAVE_SECONDS:
-                self.save()
+        known = self._known()
+        if reached_ns > known.reached_ns:
+            self._now = known.model_copy(update={"reached_ns": reached_ns})
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self.save()
 
     def save(self) -> None:
         """Writes down how far it is."""
-        if self._ts_ns is not None and self._ts_ns != self._read():
-            self._write(self._ts_ns)
+        if self._now is not None and self._now != self._read():
+            self._write(self._now)
+        self._saved = time.monotonic()
 
-    def _read(self) -> int | None:
+    def _known(self) -> _Position:
+        if self._now is None:
+            self.begin()
+            self._now = self._read()
+        assert self._now is not None  # noqa: S101 - just begun
+        return self._now
+
+    def _read(self) -> _Position | None:
         try:
-            return _Position.model_validate_json(self._path.read_bytes()).ts_ns
+            return _Position.model_validate_json(self._path.read_bytes())
         except FileNotFoundError:
             return None
         except ValidationError:
             log.warning("log_position_unreadable", path=str(self._path))
             return None
 
-    def _write(self, ts_ns: int) -> None:
-        write_private(self._path, _Position(ts_ns=ts_ns).model_dump_json())
-        self._saved = time.monotonic()
+    def _write(self, position: _Position) -> None:
+        write_private(self._path, position.model_dump_json())
 
 
 class _Sign(BaseModel):
