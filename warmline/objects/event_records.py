@@ -129,10 +129,6 @@ def object_source(*, bucket: object, key: object, version: object = None) -> Sou
     """The object that a record names; its key is decoded. Raises BadRecord, and Skipped for a folder's marker."""
     if not isinstance(key, str):
         raise BadRecord(f"its key is {shown(key)}, not text")
-    if not key:
-        raise BadRecord("it has no key")
-    if not _is_unicode(key):
-        raise BadRecord(f"its key {shown(key)} is no Unicode text")
     if ".." in key.split("/"):
         raise BadRecord(f"its key {shown(key)} leads out of the bucket")
     if not isinstance(bucket, str):
