@@ -28,7 +28,7 @@ class ApiProcess:
 @contextmanager
 def running_api(directory: Path, redis_url: str, s3: S3Settings, **variables: str) -> Iterator[ApiProcess]:
     """Runs the API while the block lasts; inside it, it answers. `variables` are more of its environment."""
-    port = choose_port()
+    port = int(variables.get("WARMLINE_API_PORT", 0)) or choose_port()
     url, log = f"http://127.0.0.1:{port}", directory / "api.log"
     environment = {"WARMLINE_API_PORT": str(port), "WARMLINE_REDIS_URL": redis_url} | s3_variables(s3) | variables
 

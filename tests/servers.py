@@ -132,8 +132,11 @@ def running_redis(directory: Path) -> Iterator[RedisServer]:
 
 
 @contextmanager
-def running_s3(directory: Path) -> Iterator[S3Settings]:
-    """An S3 of one's own, for a test that kills it; others share `s3_settings`. It has no buckets yet."""
+def running_s3(directory: Path, *, notification: str = "") -> Iterator[S3Settings]:
+    """An S3 of one's own, for a test that kills it; others share `s3_settings`. It has no buckets yet.
+
+    `notification` is the content of its notification.toml: to whom it announces uploads.
+    """
     require_server(seaweedfs_binary)
     server = SeaweedfsServer(
         directory=directory,
@@ -142,6 +145,8 @@ def running_s3(directory: Path) -> Iterator[S3Settings]:
         secret_key=secrets.token_urlsafe(24),
     )
     server.write_configuration()
+    if notification:
+        (server.working_directory / "notification.toml").write_text(notification)
     cleared = dict.fromkeys(CLEARED_VARIABLES, "")
     try:
         with running(

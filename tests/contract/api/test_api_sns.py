@@ -32,9 +32,9 @@ def stored() -> Stored:
 
 @pytest.fixture
 def job_ids(ledger: Ledger) -> Callable[[], list[str]]:
-    """The jobs that were entered since."""
-    before = {state.job.id for state in ledger.list(limit=1000)}
-    return lambda: [state.job.id for state in ledger.list(limit=1000) if state.job.id not in before]
+    """The last of the jobs that were entered since."""
+    before = [state.job.id for state in ledger.list(limit=1)]
+    return lambda: [state.job.id for state in ledger.list(limit=1) if state.job.id not in before]
 
 
 @pytest.fixture
