@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.cli.conftest import SAMPLES, Warmline, finished
+from tests.servers import wait_until
 from warmline.calls.report import Report
 from warmline.cli.api_client import ApiClient
+from warmline.local.processes import find_processes
 from warmline.local.stack import Stack
 from warmline.objects.store import ObjectStore
 
 
-def test_submit_uploads_files_and_waits_for_their_reports(client: Warmline) -> None:
+def test_submit_uploads_files_and_waits_for_their_reports(client: Warmline, stack: Stack) -> None:
     # When two local recordings are submitted and watched
     done = client(
         "submit", SAMPLES[0], SAMPLES[3], "--roles", "agent,customer", "--metadata", "campaign=x", "--watch"
@@ -32,6 +35,10 @@ def test_submit_uploads_files_and_waits_for_their_reports(client: Warmline) -> N
     assert {report.source.key for report in reports} == {f"submitted/{SAMPLES[i].name}" for i in (0, 3)}
     assert all(report.metadata == {"campaign": "x"} for report in reports)
     assert all(report.channels[0].role == "agent" for report in reports)
+    # And their uploads had no jobs of their own
+    with ApiClient(stack.settings.api) as api:
+        submitted = [job for job in api.jobs(limit=1000) if job.job.source.key.startswith("submitted/")]
+    assert {job.job.id for job in submitted} == set(ids[:2])
 
 
 def test_a_prefix_is_a_batch_and_a_bad_object_in_it_fails_alone(
@@ -50,6 +57,51 @@ def test_a_prefix_is_a_batch_and_a_bad_object_in_it_fails_alone(
     assert "1 of 2 succeeded, 1 failed" in done.stderr
     assert "s3://calls/night/bad.wav" in done.stderr
     assert "[not_audio]" in done.stderr
+
+
+def test_an_upload_is_scored_without_a_word_to_us(client: Warmline, stack: Stack) -> None:
+    store = ObjectStore(stack.settings.s3)
+    with ApiClient(stack.settings.api) as api:
+
+        def job_of(key: str) -> str:
+            found: list[str] = []
+
+            def has_job() -> bool:
+                found[:] = [state.job.id for state in api.jobs(limit=1000) if state.job.source.key == key]
+                return bool(found)
+
+            wait_until(has_job, f"{key} has a job", seconds=60)
+            assert len(found) == 1
+            return found[0]
+
+        # When a recording is put into the bucket, then it is scored
+        store.put_call("calls", "dropped/one.wav", SAMPLES[4])
+        one = finished(api, job_of("dropped/one.wav"))
+        assert one.report is not None
+        assert json.loads(store.get_report(one.report))["source"]["key"] == "dropped/one.wav"
+        # And so is one that is put there while the part that looks for them is dead
+        part, tail = _uploads_processes(stack)
+        part.kill()
+        store.put_call("calls", "dropped/two.wav", SAMPLES[4])
+        finished(api, job_of("dropped/two.wav"))
+        # By another one, and of the first nothing is left
+        other_part, other_tail = _uploads_processes(stack)
+        assert not {part.pid, tail.pid} & {other_part.pid, other_tail.pid}
+        assert not tail.is_running()
+    assert "s3://calls" in client("status").stdout
+
+
+def _uploads_processes(stack: Stack) -> list[psutil.Process]:
+    """The part that makes jobs of uploads, and what it started, once both are there."""
+    found: list[psutil.Process] = []
+
+    def both() -> bool:
+        members = [each.process for each in find_processes(stack.directory) if each.part == "uploads"]
+        found[:] = sorted(members, key=lambda process: process.name() == "weed")
+        return [process.name() == "weed" for process in found] == [False, True]
+
+    wait_until(both, "one part, and one process that prints S3's log")
+    return found
 
 
 @pytest.mark.parametrize(

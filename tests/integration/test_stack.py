@@ -121,8 +121,10 @@ def test_the_whole_stack_survives_sigkill_and_ends_without_a_trace(
         assert ledger.create(JOB)
         ledger.close()
 
-    # When all of it is killed at once
+    # When all of it is killed at once, right after an upload
     clients_file = first.directory.clients_file.read_text()
+    with closing(ObjectStore(settings.s3)) as store:
+        store.put_call("calls", "dropped.wav", tmp_path / "call.wav")
     first.process.kill()
     for each in find_processes(first.directory):
         each.process.kill()
@@ -134,6 +136,10 @@ def test_the_whole_stack_survives_sigkill_and_ends_without_a_trace(
     assert second.directory.clients_file.read_text() == clients_file
     ledger = Ledger.connect(settings.redis, settings.jobs)
     assert ledger.get(JOB.id).job == JOB
+    # And the upload has its job
+    wait_until(
+        lambda: [state.job.source.key for state in ledger.list()].count("dropped.wav") == 1, "the upload has a job"
+    )
     ledger.close()
     with closing(ObjectStore(settings.s3)) as store:
         store.fetch(JOB.source, tmp_path / "back.wav")
