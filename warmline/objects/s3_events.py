@@ -91,7 +91,7 @@ def read_eventbridge(event: Mapping[str, Any]) -> Upload:
         raise Skipped("other_event")
     detail = member(event, "detail")
     item = member(detail, "object")
-    reason = detail.get("reason")
+    reason, happened_at = detail.get("reason"), moment_of(event.get("time"))
     return Upload(
         source=object_source(
             bucket=member(detail, "bucket").get("name"), key=item.get("key"), version=item.get("version-id")
@@ -100,8 +100,8 @@ def read_eventbridge(event: Mapping[str, Any]) -> Upload:
         name=name if reason is None else f"{name}:{event_name(reason)}",
         etag=etag_of(item.get("etag", item.get("eTag"))),
         size_bytes=size_of(item.get("size")),
-        sequencer=sequencer_of(item.get("sequencer")),
-        happened_at=moment_of(event.get("time")),
+        sequencer=_sequencer(item.get("sequencer"), "eventbridge", happened_at),
+        happened_at=happened_at,
     )
 
 
@@ -139,14 +139,22 @@ def _version(value: object, dialect: str) -> object:
 
 
 def _sequencer(value: object, dialect: str, happened_at: datetime | None) -> str | None:
-    """The sequencer in a form that compares; Ceph's does not.
-
-    Ceph dumps the memory of its clock, 4 bytes of seconds and 4 of nanoseconds, which are little-endian wherever
-    Ceph is usual. A clock that is not near the event's time was no such thing: then there is no sequencer.
-    """
+    """The sequencer in a form that compares with that of the key's other events."""
     text = sequencer_of(value)
-    if dialect != "ceph" or text is None:
-        return text
+    if text is None:
+        return None
+    if dialect == "ceph":
+        return _ceph_sequencer(text, happened_at)
+    # Amazon's begins with a zero byte, which the examples of EventBridge's leave out.
+    return text.removeprefix("00") or None if dialect in {"aws", "eventbridge"} else text
+
+
+def _ceph_sequencer(text: str, happened_at: datetime | None) -> str | None:
+    """The sequencer that Ceph should have sent: what it sends does not compare.
+
+    It dumps the memory of its clock, 4 bytes of seconds and 4 of nanoseconds, which are little-endian wherever Ceph
+    is usual. A clock that is not near the event's time was no such thing: then there is no sequencer.
+    """
     if len(text) != 16 or happened_at is None:
         return None
     clock = bytes.fromhex(text)

@@ -60,7 +60,7 @@ def test_amazon() -> None:
         name="ObjectCreated:Put",
         etag=ETAG,
         size_bytes=SIZE,
-        sequencer="0055AED6DCD90281E5",
+        sequencer="55AED6DCD90281E5",
         happened_at=NOON.replace(microsecond=269_000),
         metadata=None,
     )
@@ -658,7 +658,16 @@ def test_no_version(said: Any) -> None:
     assert only(decode(as_body(aws_object(versionId=said)))).source.version_id is None
 
 
-@pytest.mark.parametrize("said", ["xyz", "", 7, None, ..., [], "1" * 65, "-1", " 1"])
+def test_the_sequencers_of_one_upload_are_one_over_both_roads_of_amazon() -> None:
+    record, event = (
+        aws_object(sequencer="00617F08299329D189"),
+        eventbridge_event(detail={"object": {"sequencer": "617f08299329d189"}}),
+    )
+    first, second = (str(upload.sequencer) for upload in decode_event([record, event]).uploads)
+    assert first.lower() == second.lower()
+
+
+@pytest.mark.parametrize("said", ["xyz", "", "00", 7, None, ..., [], "1" * 65, "-1", " 1"])
 def test_a_sequencer_that_does_not_compare_is_none(said: Any) -> None:
     assert only(decode(as_body(aws_object(sequencer=said)))).sequencer is None
 
