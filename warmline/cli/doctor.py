@@ -47,11 +47,11 @@ def doctor(
 
 
 def _examine(settings: Settings) -> Iterator[Finding]:
-    from warmline.local.checks import machine, services, software
+    from warmline.local.checks import machine, rules, services, software
 
     checks = (
         machine.python, machine.memory, machine.disk, machine.proxies, machine.device,
-        software.packages, software.torchaudio, software.servers, software.model,
+        software.packages, software.torchaudio, software.servers, software.model, rules.triggers,
         services.ports, services.redis, services.s3, services.api, services.worker,
     )  # fmt: skip
     for check in checks:

@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 from config.settings import SettingsError
-from warmline.cli import analyze, api_commands, bench, dead_letters, demo, doctor, model, reconcile, stack
+from warmline.cli import (
+    analyze,
+    api_commands,
+    bench,
+    dead_letters,
+    demo,
+    doctor,
+    model,
+    reconcile,
+    stack,
+    triggers,
+)
 from warmline.jobs.errors import WarmlineError
 
 app = typer.Typer(
@@ -33,6 +44,7 @@ app.command("report")(api_commands.report)
 app.command("reconcile")(reconcile.reconcile)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(model.app, name="model")
+app.add_typer(triggers.app, name="triggers")
 app.command("up")(stack.up)
 app.command("down")(stack.down)
 app.command("status")(stack.status)

@@ -37,6 +37,7 @@ _CLIENTS_VARIABLES = (
     "WARMLINE_REDIS_URL",
     "WARMLINE_S3_ENDPOINT_URL", "WARMLINE_S3_REGION", "WARMLINE_S3_ACCESS_KEY", "WARMLINE_S3_SECRET_KEY",
     "WARMLINE_S3_SOURCE_BUCKETS", "WARMLINE_S3_RESULTS_BUCKET", "WARMLINE_S3_RESULTS_PREFIX",
+    "WARMLINE_TRIGGERS_FILE", "WARMLINE_TRIGGERS_IGNORE_PREFIXES", "WARMLINE_TRIGGERS_JOBS_PER_MINUTE",
     "WARMLINE_API_HOST", "WARMLINE_API_PORT", "WARMLINE_API_URL", "WARMLINE_API_KEYS",
     "WARMLINE_FLOWER_HOST", "WARMLINE_FLOWER_PORT", "WARMLINE_FLOWER_USER", "WARMLINE_FLOWER_PASSWORD",
 )  # fmt: skip
@@ -113,6 +114,8 @@ def _fill_in(
         "flower": {"port": addresses.flower},
         "stack": {"data_dir": directory.path},
     }
+    if settings.triggers.file:  # clients run elsewhere
+        changes["triggers"] = {"file": str(Path(settings.triggers.file).expanduser().absolute())}
     if not settings.flower.password.get_secret_value():
         changes["flower"]["password"] = SecretStr(credentials.flower_password)
     if valkey is not None:

@@ -29,6 +29,7 @@ from warmline.local.plan import Plan, plan_stack, write_clients_file
 from warmline.local.processes import MARKER, end_leftovers, find_processes
 from warmline.local.state import StateFile
 from warmline.local.supervisor import Supervisor, SupervisorGone
+from warmline.triggers.rules import Rules
 
 log = structlog.get_logger()
 
@@ -72,8 +73,10 @@ def running_stack(
     there are.
 
     Raises StackError: the stack does not start, a server is not installed, or a part was given up.
-    Raises StackRunning when another process runs a stack on this data directory.
+    Raises StackRunning when another process runs a stack on this data directory, and SettingsError for rules of
+    uploads that cannot be used, before anything is started.
     """
+    Rules.load(settings)
     directory = StackDirectory(settings.stack.data_dir)
     directory.make()
     with Interruptions() as interruptions, stack_lock(directory.lock_file):

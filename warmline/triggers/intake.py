@@ -105,14 +105,15 @@ class Intake:
         try:
             self._store.check_allowed(upload.source.bucket)
             match = self._rules.match(upload.source)
-            return self._job(upload, match) if match is not None else "ignored"
+            return self.job_for(upload, match) if match is not None else "ignored"
         except ObjectNotFound:
             return "gone"
         except PermanentError as error:
             log.warning("upload_refused", uri=upload.source.uri, code=error.code, error=error.message)
             return Failure(code=error.code, message=error.message)
 
-    def _job(self, upload: Upload, match: Match) -> UploadJob:
+    def job_for(self, upload: Upload, match: Match) -> UploadJob:
+        """The job that a rule makes of an upload; it is not entered. Raises what the store raises."""
         rule, source = match.rule, upload.source
         metadata, written_at = upload.metadata, None
         etag, written = upload.etag, source.version_id or upload.sequencer
