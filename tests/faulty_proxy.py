@@ -38,6 +38,7 @@ class Fault:
 
     mode: Mode
     methods: Collection[str] = ("GET", "HEAD", "PUT", "POST", "DELETE")
+    of: bytes = b""  # only requests that have this in them: SQS's are all POST /
     times: float = math.inf  # so many requests, then all pass
     answer_bytes: int = 0
     bytes_per_second: int = 0
@@ -115,7 +116,7 @@ class FaultyProxy:
                     return
                 request = _read_request(client)
                 if request:
-                    fault = self._befalls(request.partition(b" ")[0].decode())
+                    fault = self._befalls(request.partition(b" ")[0].decode(), request=request)
                     self._answer(client, request, fault)
             except OSError:
                 return  # one side hung up, which is what this proxy is for
@@ -131,10 +132,12 @@ class FaultyProxy:
             with self._lock:
                 self._open.remove(client)
 
-    def _befalls(self, method: str, mode: Mode | None = None) -> Fault | None:
+    def _befalls(self, method: str, mode: Mode | None = None, request: bytes = b"") -> Fault | None:
         with self._lock:
             fault = self._fault
             if fault is None or self._left <= 0 or (mode is None and method not in fault.methods):
+                return None
+            if fault.of not in request:
                 return None
             self._left -= 1
             self.failed += 1

@@ -26,6 +26,7 @@ from config.settings import (
 )
 from tests.integration.desks import NewDesk, SlowEngine
 from tests.model.random_checkpoints import write_random_model
+from tests.moto_server import AwsServer, running_aws
 from warmline.emotion.engine import Engine
 from warmline.emotion.loading import load_engine
 from warmline.jobs.ledger import Ledger
@@ -53,6 +54,13 @@ def s3_client(s3_settings: S3Settings) -> Iterator[S3Client]:
         )
     ) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsServer]:
+    """S3, SQS, SNS and EventBridge that send each other events (moto's server), shared by the session."""
+    with running_aws(tmp_path_factory.mktemp("aws")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

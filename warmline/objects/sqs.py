@@ -75,7 +75,7 @@ class EventQueue:
         self._check_region()
         with queue_errors(self.name):
             answer = self._client().get_queue_attributes(QueueUrl=self._settings.queue_url, AttributeNames=["All"])
-        facts: Mapping[str, str] = answer.get("Attributes", {})
+        facts = {str(name): value for name, value in answer.get("Attributes", {}).items()}
         if "ApproximateNumberOfMessages" not in facts:
             raise QueueMisconfigured(
                 f"{self.name}: what answers there is no SQS; check WARMLINE_SQS_QUEUE_URL and "
