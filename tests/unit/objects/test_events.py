@@ -418,11 +418,11 @@ VERSION = "67157281c735a4f1b8215fe87b9589d7"
 
 @pytest.mark.parametrize("told", [in_log, in_webhook])
 def test_versions_of_seaweedfs(told: Any) -> None:
-    stored = f"/buckets/calls/v d/v+1.wav.versions/v_{VERSION}"
+    stored = f"/buckets/calls/v\nd/v+1.wav.versions/v_{VERSION}"
     upload = only(told(stored, extended={"Seaweed-X-Amz-Version-Id": b64(VERSION)}))
-    assert upload.source == Source(bucket=BUCKET, key="v d/v+1.wav", version_id=VERSION)
+    assert upload.source == Source(bucket=BUCKET, key="v\nd/v+1.wav", version_id=VERSION)
     # a file that only looks like one, as any client may write
-    assert only(told(stored)).source == Source(bucket=BUCKET, key=f"v d/v+1.wav.versions/v_{VERSION}")
+    assert only(told(stored)).source == Source(bucket=BUCKET, key=f"v\nd/v+1.wav.versions/v_{VERSION}")
     # written while versioning was suspended
     upload = only(told("/buckets/calls/a.wav", extended={"Seaweed-X-Amz-Version-Id": b64("null")}))
     assert upload.source == Source(bucket=BUCKET, key="a.wav")
@@ -447,6 +447,7 @@ def test_changes_to_versions_of_seaweedfs_that_are_no_uploads(told: Any) -> None
         ({"Seaweed-X-Amz-ETag": b64("d621a39d7fe094929855bd95879c4e7b-2")}, "d621a39d7fe094929855bd95879c4e7b-2"),
         ({"Seaweed-X-Amz-ETag": ...}, ETAG),
         ({"Seaweed-X-Amz-ETag": "not base64!"}, ETAG),
+        ({"Seaweed-X-Amz-ETag": b64("x" * 6) + "!"}, ETAG),
     ],
 )
 def test_etags_of_seaweedfs(told: Any, extended: Any, etag: str) -> None:
@@ -496,6 +497,7 @@ def test_renames_of_seaweedfs() -> None:
 def test_the_webhook_of_a_seaweedfs_that_names_no_parent() -> None:
     body = seaweedfs_webhook("in/a.wav", message={"new_parent_path": ...})
     assert only(decode_event(body)).source.key == "in/a.wav"
+    assert "key is nothing" in complaint(decode_event(merged(body, {"key": ...})))
 
 
 def test_entries_that_the_log_bundles() -> None:
