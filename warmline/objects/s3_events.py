@@ -152,8 +152,8 @@ def _sequencer(value: object, dialect: str, happened_at: datetime | None) -> str
 def _ceph_sequencer(text: str, happened_at: datetime | None) -> str | None:
     """The sequencer that Ceph should have sent: what it sends does not compare.
 
-    It dumps the memory of its clock, 4 bytes of seconds and 4 of nanoseconds, little-endian on the usual machines. A
-    clock that is not near the event's time was no such thing: then there is no sequencer.
+    It dumps the memory of its clock, 4 bytes of seconds and 4 of nanoseconds, little-endian on the usual machines.
+    A clock that is not near the event's time was no such thing: then there is no sequencer.
     """
     if len(text) != 16 or happened_at is None:
         return None
