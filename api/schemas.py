@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, model_validator
 from pydantic.config import JsonDict
 
 from warmline.jobs.records import (
@@ -240,6 +240,10 @@ class SubscriptionConfirmed(BaseModel):
     """The topic of SNS sends its messages from now on."""
 
     confirmed: Literal[True] = True
+
+
+class EventAnswer(RootModel[EventsTaken | SubscriptionConfirmed]):
+    """What became of the uploads; or, for SNS's offer of a subscription, that it is confirmed."""
 
 
 class Health(BaseModel):

@@ -19,7 +19,7 @@ from api.problems import (
     Fault,
     RequestRefused,
 )
-from api.schemas import EventJob, EventsTaken, SubscriptionConfirmed
+from api.schemas import EventAnswer, EventJob, EventsTaken, SubscriptionConfirmed
 from warmline.jobs.errors import (
     BacklogFull,
     BucketNotAllowed,
@@ -108,7 +108,7 @@ async def _event(request: Request) -> Event:
     ),
     openapi_extra=_BODY,
 )
-def take(event: Annotated[Event, Depends(_event)], services: Provided) -> EventsTaken | SubscriptionConfirmed:
+def take(event: Annotated[Event, Depends(_event)], services: Provided) -> EventAnswer:
     """Enters a job for each upload that a rule wants, in whatever order and however often they are announced.
 
     A 202 means that there is nothing left to do about this event; a 429 or 503, that it is to be sent again.
@@ -122,17 +122,17 @@ def take(event: Annotated[Event, Depends(_event)], services: Provided) -> Events
         message = services.sns.verify(event.content, event.sns_type)
         if message.type == "SubscriptionConfirmation":
             services.sns.confirm(message)
-            return SubscriptionConfirmed()
+            return EventAnswer(SubscriptionConfirmed())
     except WarmlineError as error:
         log.warning("sns_message_refused", code=error.code, error=error.message)
         raise
     if message.type == "UnsubscribeConfirmation":
         log.warning("sns_unsubscribed", topic=message.topic_arn)
-        return EventsTaken(skipped={"unsubscribed": 1})
+        return EventAnswer(EventsTaken(skipped={"unsubscribed": 1}))
     return _enter(message.message, services)
 
 
-def _enter(content: bytes | str, services: Services) -> EventsTaken:
+def _enter(content: bytes | str, services: Services) -> EventAnswer:
     decoded = decode(content)
     _refuse_unusable(decoded)
     outcome = services.intake.accept(decoded.uploads)
@@ -161,8 +161,8 @@ def _refusal(failures: tuple[Failure, ...]) -> PermanentError:
     return _REFUSALS.get(failures[0].code, InvalidRequest)(failures[0].message)
 
 
-def _answer(decoded: Decoded, outcome: Outcome) -> EventsTaken:
-    return EventsTaken.model_validate(
+def _answer(decoded: Decoded, outcome: Outcome) -> EventAnswer:
+    taken = EventsTaken.model_validate(
         {
             **outcome.counts,
             "malformed": len(decoded.malformed),
@@ -171,3 +171,4 @@ def _answer(decoded: Decoded, outcome: Outcome) -> EventsTaken:
             "failures": outcome.failures[:MAX_FAILURES_NAMED],
         }
     )
+    return EventAnswer(taken)

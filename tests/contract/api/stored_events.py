@@ -32,8 +32,8 @@ def record(
     """One of the `Records`, in the form of `source`; `changed` are fields of its object."""
     key = stored.key if source == "ceph:s3" else quote_plus(stored.key)
     item = {"key": key, "size": len(stored.content), "eTag": stored.etag, "sequencer": "0055AED6DCD90281E5"}
-    if source == "ceph:s3":
-        item["sequencer"] = ""
+    if source != "aws:s3":  # MinIO's has no zero byte in front, and Ceph's does not compare
+        item["sequencer"] = "55AED6DCD90281E5" if source == "minio:s3" else ""
     return {
         "eventVersion": "2.1",
         "eventSource": source,

@@ -167,6 +167,12 @@ def test_the_content_type_does_not_matter(sender: httpx.Client, upload: Upload, 
     assert (answer.status_code, answer.json()["entered"]) == (202, 1)
 
 
+def test_the_description_s_example_is_taken(sender: httpx.Client, openapi: dict[str, Any]) -> None:
+    body = openapi["paths"][EVENTS]["post"]["requestBody"]["content"]["application/json"]["example"]
+    answer = sender.post(EVENTS, json=body)
+    assert (answer.status_code, answer.json()["malformed"], answer.json()["skipped"]) == (202, 0, {})
+
+
 # Bad input
 
 

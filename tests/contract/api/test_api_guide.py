@@ -23,7 +23,7 @@ REQUESTS = re.findall(r"^curl -sS \$API(/\S+) [^\n]*?--json '(.*?)'", GUIDE, re.
 
 
 def test_the_guide_has_requests() -> None:
-    assert len(REQUESTS) == 5
+    assert len(REQUESTS) == 6
 
 
 @pytest.mark.parametrize(("path", "body"), REQUESTS)

@@ -131,7 +131,7 @@ def test_the_description_has_every_address(openapi: dict[str, Any]) -> None:
         ("get", "/v1/dead-letters"), ("delete", "/v1/dead-letters"),
         ("post", "/v1/dead-letters/replay"), ("delete", "/v1/dead-letters/{job_id}"),
         ("post", "/v1/reconciliations"), ("get", "/v1/reconciliations/{run_id}"),
-        ("post", "/v1/uploads"),
+        ("post", "/v1/uploads"), ("post", "/v1/events/s3"),
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import api.app  # noqa: F401 - with it come all errors that the API can answer with
 from api.problems import STATUS_BY_ERROR, status_of
 from tests.api_process import ApiProcess
 from tests.contract.api.conftest import KEYS, MAX_BODY_BYTES
