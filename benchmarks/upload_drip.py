@@ -94,6 +94,7 @@ def measure(model: str, uploads: int, per_minute: int, jobs: int, data: str) -> 
         dripping, _ = wait_for_jobs(api, live, jobs)
         bulk_ended = ledger.count()["ended"] - ended - len(dripping)
         drip_seconds = time.monotonic() - since
+        redis_bytes = ledger.used_bytes
     windows = sum(len(channel.windows) for channel in report.channels)
     return {
         "machine": facts.to_json(),
@@ -108,7 +109,7 @@ def measure(model: str, uploads: int, per_minute: int, jobs: int, data: str) -> 
         "entered_seconds": entered_seconds,
         "per_minute_asked": per_minute,
         "per_minute_ended": 60 * bulk_ended / drip_seconds,
-        "redis_bytes": ledger.used_bytes,
+        "redis_bytes": redis_bytes,
     }
 
 
