@@ -1,4 +1,5 @@
-# Two images from one file: `api` is small and has no torch, `worker` scores (and runs Flower).
+# Two images from one file: `api` is small and has no torch (it also runs `warmline-sqs`), `worker` scores (and runs
+# Flower).
 #   docker build --target api -t warmline-api .
 #   docker build --target worker -t warmline-worker .
 # For CUDA workers: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130
@@ -12,6 +13,7 @@ COPY config config
 COPY warmline warmline
 COPY workers workers
 COPY api api
+COPY pollers pollers
 COPY models/mini models/mini
 
 FROM base AS api

@@ -130,25 +130,24 @@ class AwsServer:
 
     def left(self, queue: Queue) -> int:
         """How many messages the queue has, hidden ones included."""
-        return self._count(queue.url)
+        return sum(self._counts(queue.url))
 
     def dead(self, queue: Queue) -> int:
         """How many messages its dead letter queue has."""
         assert queue.dead_letter_url is not None
-        return self._count(queue.dead_letter_url)
+        return sum(self._counts(queue.dead_letter_url))
 
     def hidden(self, queue: Queue) -> int:
         """How many of the queue's messages somebody has in hand."""
-        return self._attribute(queue.url, "ApproximateNumberOfMessagesNotVisible")
+        return self._counts(queue.url)[1]
 
-    def _count(self, url: str) -> int:
-        return sum(
-            self._attribute(url, name)
-            for name in ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
-        )
-
-    def _attribute(self, url: str, name: Any) -> int:
-        return int(self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
+    def _counts(self, url: str) -> tuple[int, int]:
+        """Messages to be had, and hidden ones. In one request: a message may change from one to the other."""
+        found = self.sqs.get_queue_attributes(
+            QueueUrl=url,
+            AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
+        )["Attributes"]
+        return int(found["ApproximateNumberOfMessages"]), int(found["ApproximateNumberOfMessagesNotVisible"])
 
     def _events(self) -> list[str]:
         return ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]

@@ -132,7 +132,7 @@ def test_a_new_version_of_a_key_is_a_new_job_and_the_same_one_is_not(site: Site)
 def test_a_malformed_record_costs_its_siblings_nothing_and_ends_in_the_dead_letter_queue(site: Site) -> None:
     # Given a message with one record that is none, and one that is no event at all
     bucket = site.buckets["sqs"]
-    good = [record(bucket, f"calls/sibling-{n}.wav", sequencer=f"0{n}") for n in range(2)]
+    good = [record(bucket, f"calls/sibling-{n}.wav", sequencer=f"0055AED6DCD90281E{n}") for n in range(2)]
     site.aws.send(site.queue, [body([good[0], {"eventSource": "aws:s3"}, good[1]]), "hunter2 is no event"])
     # Then the siblings have their jobs, and both messages are where somebody can look at them
     wait_until(lambda: site.aws.dead(site.queue) == 2, "the messages are in the dead letter queue")
