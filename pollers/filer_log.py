@@ -5,8 +5,8 @@ missed while this process was down. A filer that is killed forgets up to a minut
 is followed anew, the buckets are listed too, and what was modified since the last known position goes the same
 way. An upload has one job however often it is met, so both may overlap.
 
-Uploads are taken off the log only when their jobs are in the ledger. While Redis or S3 do not answer, or no more
-jobs may wait, nothing is read on: the log waits in the pipe, then in the filer.
+Uploads are taken off the log only when their jobs are in the ledger. While Redis does not answer, or no more jobs
+may wait, nothing is read on: the log waits in the pipe, then in the filer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import structlog
 from config.logging import configure_logging
 from config.settings import Settings, SettingsError, load_settings
 from pollers.filer_tail import Entry, FilerTail
-from warmline.jobs.errors import TransientError, WarmlineError
+from warmline.jobs.errors import StoreUnavailable, TransientError, WarmlineError
 from warmline.local.directory import StackDirectory
 from warmline.local.seaweedfs import log_command
 from warmline.local.uploads import LogPosition, SignOfLife
@@ -199,7 +199,10 @@ class UploadFollower:
             log.info("buckets_listed", **session.found)
 
     def _enter(self, uploads: Sequence[Upload]) -> Mapping[str, int]:
-        """Has jobs entered, waiting for Redis, S3 or a shorter backlog as long as it takes. Raises Stopped."""
+        """Has jobs entered, waiting for Redis or a shorter backlog as long as it takes.
+
+        Raises Stopped; StoreUnavailable, which ends the log as well: all of this comes again then.
+        """
         wanted = [upload for upload in uploads if upload.source.bucket in self._buckets]
         if not wanted:
             return {}
@@ -207,6 +210,8 @@ class UploadFollower:
         while True:
             try:
                 counts = self._intake.accept(wanted).counts
+            except StoreUnavailable:
+                raise
             except TransientError as error:
                 if error.message != said:
                     log.warning("uploads_wait", uploads=len(wanted), code=error.code, error=error.message)

@@ -36,6 +36,7 @@ from warmline.local.valkey import ValkeyServer, valkey_binary
 from warmline.objects.store import ObjectStore
 
 ORIGIN = "https://app.example"  # a web page that may upload
+VERSIONED = "versioned-calls"
 
 
 class UploadsStack:
@@ -63,6 +64,7 @@ class UploadsStack:
                 endpoint_url=self.server.endpoint_url,
                 access_key=SecretStr(self.server.access_key),
                 secret_key=SecretStr(self.server.secret_key),
+                source_buckets=("calls", VERSIONED),
             ),
             uploads=UploadsSettings(cors_origins=(ORIGIN,)),
             stack=StackSettings(data_dir=directory),

@@ -21,7 +21,7 @@ from boto3.s3.transfer import TransferConfig
 
 from pollers.filer_log import UploadFollower
 from tests.servers import wait_until
-from tests.uploads_stack import ORIGIN, UploadsStack, uploads_stack
+from tests.uploads_stack import ORIGIN, VERSIONED, UploadsStack, uploads_stack
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.upload_ledger import upload_job_id
 from warmline.local.directory import StackDirectory
@@ -82,14 +82,22 @@ def test_only_new_content_makes_a_job(stack: UploadsStack, prefix: str) -> None:
     stack.wait_for_jobs(prefix, ["call.wav", "call.wav", "gone.wav", "last.wav"])
     assert stack.keys("demo/") == stack.keys("submitted/") == []
     assert {state.job.source.bucket for state in stack.jobs()} == {"calls"}
+    assert "upload_refused" not in stack.log.read_text()
 
 
 def test_uploads_while_the_follower_was_dead_are_entered_when_it_is_back(stack: UploadsStack, prefix: str) -> None:
+    # Given uploads that nobody saw, one of them of two versions, of which a listing has the last alone
     stack.kill_follower()
+    stack.client.put_bucket_versioning(Bucket=VERSIONED, VersioningConfiguration={"Status": "Enabled"})
     stack.put(f"{prefix}1.wav", f"{prefix}2.wav")
+    put = stack.client.put_object
+    versions = [put(Bucket=VERSIONED, Key=f"{prefix}v.wav", Body=body)["VersionId"] for body in (b"one", b"two")]
     assert stack.keys(prefix) == []
+    # When the follower is back, then each has its job, the versions one each
     stack.start_follower()
-    stack.wait_for_jobs(prefix, ["1.wav", "2.wav"])
+    stack.wait_for_jobs(prefix, ["1.wav", "2.wav", "v.wav", "v.wav"])
+    sources = [state.job.source for state in stack.jobs() if state.job.source.bucket == VERSIONED]
+    assert {source.version_id for source in sources} == set(versions)
 
 
 def test_what_a_killed_s3_forgot_to_log_is_found_in_its_listing(stack: UploadsStack, prefix: str) -> None:
@@ -122,7 +130,10 @@ def test_uploads_wait_for_redis(stack: UploadsStack, prefix: str) -> None:
     stack.put(f"{prefix}1.wav")
     wait_until(lambda: "Redis" in (stack.waits_for() or ""), "the follower says what it waits for")
     stack.put(f"{prefix}2.wav", f"{prefix}3.wav")
-    # When it is back, then what was uploaded meanwhile has its jobs
+    # And a follower that is told to end while it waits
+    assert stack.stop_follower() == 0
+    stack.start_follower(wait=False)
+    # When Redis is back, then what was uploaded meanwhile has its jobs
     stack.start_redis()
     stack.wait_for_jobs(prefix, ["1.wav", "2.wav", "3.wav"])
     stack.wait_until_following()
@@ -162,6 +173,8 @@ def test_sigterm_ends_it_soon_and_it_goes_on_where_it_was(stack: UploadsStack, p
     assert time.monotonic() - began < 5
     assert not tail.is_running()
     assert "Traceback" not in stack.log.read_text()
+    # Its marks leave nothing in the bucket
+    assert "Uploads" not in stack.client.list_multipart_uploads(Bucket="calls")
     # And it has written down how far it was
     reached_ns = LogPosition(stack.directory.uploads_file).reached_ns
     assert uploaded_ns - 10e9 < reached_ns <= uploaded_ns
