@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -218,6 +218,7 @@ def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path, name: str) -> 
         Rules.load(settings)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_any_file_is_rules_or_one_sentence(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     file = tmp_path_factory.getbasetemp() / "any.toml"
@@ -232,6 +233,7 @@ values = st.recursive(
 LINES = ("name", "bucket", "prefix", "suffixes", "pattern", "lane", "granularity", "roles", "metadata", "skip")
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(LINES), values, max_size=5))
 def test_any_table_is_a_rule_or_one_sentence(
     tmp_path_factory: pytest.TempPathFactory, table: dict[str, object]
@@ -373,6 +375,7 @@ def test_values_are_cut_and_hold_no_controls() -> None:
 any_text = st.text(st.characters(), max_size=20) | st.text(min_size=1000, max_size=1030)
 
 
+@settings(deadline=None)
 @given(any_text, any_text, any_text)
 def test_whatever_a_stranger_writes_the_metadata_are_metadata(x: str, y: str, z: str) -> None:
     found = matched({"x": "{x}-{object.y}{tag.z}", "y": "{object.y}", "z": "{tag.z}", "all": "{x}"}, x=x)
