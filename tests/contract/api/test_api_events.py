@@ -14,12 +14,14 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from config.settings import S3Settings
 from tests.api_process import ApiProcess, running_api
 from tests.contract.api.conftest import KEYS, TOKENS
 from tests.contract.api.stored_events import DIALECTS, Stored, of_aws, of_r2, record, records
-from tests.contract.api.test_api_problems import refused
+from tests.contract.api.test_api_problems import json_values, refused
 from tests.sns_server import SnsServer, body_of
 from warmline.jobs.ledger import Ledger
 from warmline.local.ports import choose_port
@@ -246,6 +248,40 @@ def test_a_compressed_body_is_not_opened(sender: httpx.Client, nothing_entered: 
     body = gzip.compress(of_aws(Stored(key="a.wav", content=b"x")))
     answer = sender.post(EVENTS, content=body, headers={"content-encoding": encoding})
     assert refused(answer) == (415, "encoding_not_supported")
+
+
+items = st.fixed_dictionaries(
+    {"key": st.text(max_size=20) | st.sampled_from(["demo/a.wav", "a%2Fb+c.wav", "%00", "../a"]) | json_values},
+    optional={
+        "eTag": st.text(max_size=5) | json_values,
+        "size": json_values,
+        "sequencer": st.sampled_from(["0055AED6DCD90281E5", "", "zz"]) | json_values,
+        "versionId": json_values,
+        "userMetadata": st.dictionaries(st.text(max_size=20), st.text(max_size=5), max_size=2) | json_values,
+    },
+)
+posted = st.fixed_dictionaries(
+    {"eventSource": st.sampled_from(["aws:s3", "minio:s3", "ceph:s3"]) | json_values},
+    optional={
+        "eventName": st.sampled_from(["ObjectCreated:Put", "s3:ObjectCreated:Copy", "ObjectRemoved:Delete"])
+        | json_values,
+        "eventTime": st.text(max_size=25) | json_values,
+        "s3": st.fixed_dictionaries(
+            {
+                "bucket": st.fixed_dictionaries({"name": st.sampled_from(["calls", "payroll"]) | json_values}),
+                "object": items | json_values,
+            }
+        )
+        | json_values,
+    },
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(event=st.fixed_dictionaries({"Records": st.lists(posted, max_size=3) | json_values}) | posted | json_values)
+def test_whatever_is_posted_is_taken_or_refused_in_form(sender: httpx.Client, event: Any) -> None:
+    answer = sender.post(EVENTS, content=json.dumps(event))  # the client checks the form
+    assert answer.status_code in {202, 403, 422}
 
 
 # Who may
