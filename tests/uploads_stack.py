@@ -28,6 +28,7 @@ from tests.servers import require_server, wait_until
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import JobState
 from warmline.local.directory import StackDirectory
+from warmline.local.plan import S3_PROBE_SECONDS
 from warmline.local.ports import choose_port
 from warmline.local.probes import s3_waits_for
 from warmline.local.seaweedfs import SeaweedfsPorts, SeaweedfsServer, seaweedfs_binary
@@ -100,7 +101,8 @@ class UploadsStack:
         self._s3 = self._run(
             self.server.command, self.server.directory / "server.log", self.server.working_directory
         )
-        with closing(ObjectStore(self.settings.s3)) as store:
+        quick = self.settings.s3.model_copy(update={"timeout_seconds": S3_PROBE_SECONDS})
+        with closing(ObjectStore(quick, attempts=1)) as store:
             wait_until(lambda: s3_waits_for(self.server, store, self.settings) is None, "S3 serves")
 
     def kill_s3(self) -> None:

@@ -32,6 +32,8 @@ from warmline.objects.store import ObjectStore
 # A worker that is told to stop gives its running jobs WARMLINE_WORKER_GRACE_SECONDS, then this to be handed back.
 HAND_BACK_SECONDS = 30
 
+S3_PROBE_SECONDS = 2.0
+
 # What clients on this machine need to reach the stack.
 _CLIENTS_VARIABLES = (
     "WARMLINE_REDIS_URL",
@@ -202,7 +204,9 @@ def _valkey_part(server: ValkeyServer) -> Part:
 
 
 def _s3_part(server: SeaweedfsServer, settings: Settings) -> Part:
-    store = ObjectStore(settings.s3)
+    # Not patient: it is asked again.
+    s3 = settings.s3.model_copy(update={"timeout_seconds": min(S3_PROBE_SECONDS, settings.s3.timeout_seconds)})
+    store = ObjectStore(s3, attempts=1)
     return Part(
         name="s3",
         command=server.command,

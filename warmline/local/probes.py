@@ -22,8 +22,9 @@ def s3_waits_for(server: SeaweedfsServer, store: ObjectStore, settings: Settings
             store.ensure_bucket(bucket)
         for bucket in settings.s3.source_buckets:
             store.allow_origins(bucket, settings.uploads.cors_origins)
-        # The first PUT into an empty SeaweedFS takes most of a second, which would be the first job's.
-        store.check_writable()
+        # The first PUT into an empty SeaweedFS takes most of a second, which would be the first job's. After a
+        # restart one may take 20 s, when it comes before its volumes are known: then the next attempt is quick.
+        store.check_writable(anew=True)
     except WarmlineError as error:
         return f"its buckets: {error.message}"
     return None

@@ -215,10 +215,18 @@ class ObjectStore:
             for page in pages:
                 yield from page.get("Contents", ())
 
-    def check_writable(self) -> str:
-        """Writes a small marker among the reports, once, and returns its key: proof that reports can be put."""
+    def check_writable(self, *, anew: bool = False) -> str:
+        """Writes a small marker among the reports and returns its key: proof that reports can be put.
+
+        One that is there is taken for proof enough unless it is to be written anew.
+        """
         key = f"{self._settings.results_prefix}{MARKER_KEY}"
-        self.put_report(key, b"{}")
+        if anew:
+            bucket = self._settings.results_bucket
+            with store_errors(f"s3://{bucket}/{key}"):
+                self._client().put_object(Bucket=bucket, Key=key, Body=b"{}", ContentType="application/json")
+        else:
+            self.put_report(key, b"{}")
         return key
 
     def ensure_bucket(self, name: str) -> None:
