@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -131,7 +131,7 @@ class Rules:
         triggers, s3 = settings.triggers, settings.s3
         if triggers.file:
             path = Path(triggers.file).expanduser()
-            rules = tuple(_rule(entry, settings, path) for entry in read_rules(path))
+            rules = tuple(rule for entry in read_rules(path) for rule in _rules_of(entry, settings, path))
         else:
             path, rules = Path(), _without_file(s3.source_buckets, triggers)
         made = cls(
@@ -199,7 +199,7 @@ class Rules:
             if not skipped and not any(both.startswith(prefix) for prefix in self.ignore_prefixes):
                 raise refusal(
                     path,
-                    f"rule {number + 1} ({rule.name!r}): reports, written to s3://{bucket}/{reports}, would land "
+                    f"rule {rule.name!r}: reports, written to s3://{bucket}/{reports}, would land "
                     f"under its prefix {rule.prefix!r} and trigger themselves; set WARMLINE_S3_RESULTS_BUCKET or "
                     "WARMLINE_S3_RESULTS_PREFIX to another place, or skip that prefix in a rule before this one",
                 )
@@ -218,26 +218,27 @@ def _without_file(buckets: Sequence[str], triggers: TriggersSettings) -> tuple[R
     )
 
 
-def _rule(entry: RuleEntry, settings: Settings, path: Path) -> Rule:
-    buckets = settings.s3.source_buckets
-    bucket = entry.bucket or next(iter(buckets), "")
-    if bucket not in buckets:
-        raise refusal(
-            path,
-            f"rule {entry.name!r}: the bucket {bucket!r} is not on the allow-list WARMLINE_S3_SOURCE_BUCKETS; "
-            "add it there",
-        )
+def _rules_of(entry: RuleEntry, settings: Settings, path: Path) -> Iterator[Rule]:
+    """An entry's rule for each of its buckets. Raises SettingsError for one that jobs may not read."""
+    allowed = settings.s3.source_buckets
     pace = settings.triggers.jobs_per_minute if entry.jobs_per_minute is None else entry.jobs_per_minute
-    return Rule(
-        name=entry.name,
-        bucket=bucket,
-        prefix=entry.prefix,
-        suffixes=entry.effective_suffixes,
-        pattern=entry.pattern,
-        lane=entry.lane,
-        options=entry.options,
-        metadata=entry.metadata,
-        rerun=entry.rerun,
-        skip=entry.skip,
-        jobs_per_minute=pace,
-    )
+    for bucket in entry.named_buckets or allowed[:1]:
+        if bucket not in allowed:
+            raise refusal(
+                path,
+                f"rule {entry.name!r}: the bucket {bucket!r} is not on the allow-list WARMLINE_S3_SOURCE_BUCKETS; "
+                "add it there",
+            )
+        yield Rule(
+            name=entry.name,
+            bucket=bucket,
+            prefix=entry.prefix,
+            suffixes=entry.effective_suffixes,
+            pattern=entry.pattern,
+            lane=entry.lane,
+            options=entry.options,
+            metadata=entry.metadata,
+            rerun=entry.rerun,
+            skip=entry.skip,
+            jobs_per_minute=pace,
+        )

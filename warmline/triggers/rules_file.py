@@ -39,6 +39,7 @@ _MEANINGLESS_WITH_SKIP: Final = ("lane", "granularity", "roles", "jobs_per_minut
 _SENTENCES: Final = {  # for pydantic's own, which name a regular expression
     "name": "give it 1 to 64 letters, digits, spaces, _ or -",
     "bucket": "that is no bucket's name: 3 to 63 small letters, digits, - and .",
+    "buckets": "that is no bucket's name: 3 to 63 small letters, digits, - and .",
     "roles": "a role is a small letter and then up to 31 small letters, digits and _",
 }
 
@@ -59,7 +60,8 @@ class RuleEntry(Options):
     """One `[[rule]]` as the file has it. Its granularity and roles are the options of its jobs."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 _\-]{1,64}$")]
-    bucket: BucketName | None = None  # None: the first source bucket
+    bucket: BucketName | None = None
+    buckets: Annotated[tuple[BucketName, ...], Field(min_length=1, max_length=100)] | None = None
     prefix: Annotated[str, AfterValidator(_is_start_of_key)] = ""
     suffixes: (
         Annotated[
@@ -80,6 +82,11 @@ class RuleEntry(Options):
         """What its jobs are asked to do."""
         return Options(granularity=self.granularity, roles=self.roles)
 
+    @property
+    def named_buckets(self) -> tuple[str, ...]:
+        """Its buckets, each once; none: the first source bucket."""
+        return tuple(dict.fromkeys(self.buckets or filter(None, [self.bucket])))
+
     @cached_property
     def effective_suffixes(self) -> tuple[str, ...]:
         """One of these ends the key; none: any key."""
@@ -91,6 +98,8 @@ class RuleEntry(Options):
     def _makes_sense(self) -> Self:
         if self.skip and (given := [key for key in _MEANINGLESS_WITH_SKIP if key in self.model_fields_set]):
             raise ValueError(f"it skips, so there is no job for {', '.join(given)}: remove skip, or those")
+        if self.bucket is not None and self.buckets is not None:
+            raise ValueError("give bucket or buckets, not both")
         pattern = Pattern.parse(self.pattern) if self.pattern else None
         if pattern is not None:
             self._check_reach(pattern)

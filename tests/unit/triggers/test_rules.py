@@ -134,6 +134,12 @@ def test_the_first_rule_that_applies_decides(file: Path) -> None:
     assert rules.rules[3].examine(Source(bucket="more", key="x.txt")) == "for other suffixes"
 
 
+def test_a_rule_may_be_for_several_buckets(file: Path) -> None:
+    rules = load(file, RULE + 'buckets = ["more", "calls", "more"]')
+    assert [(rule.name, rule.bucket) for rule in rules.rules] == [("a", "more"), ("a", "calls")]
+    assert match(rules, "x.wav") == match(rules, "x.wav", bucket="more") == "a"
+
+
 def test_what_no_rule_sees_is_said(file: Path) -> None:
     rules = load(file, RULE, results_bucket="more", results_prefix="reports/")
     assert "IGNORE_PREFIXES has demo/" in str(rules.why_unseen(Source(bucket="more", key="demo/x.wav")))
@@ -162,6 +168,10 @@ METADATA_OF = RULE + 'pattern = "{agent}_{id}.wav"\n[rule.metadata]\n'
         ('[[rule]]\nname = "a\\nb"', "rule 1 ('a\\nb'): name: give it 1 to 64 letters"),
         (f'[[rule]]\nname = "{"a" * 65}"', "rule 1: name: give it 1 to 64 letters"),
         (RULE + 'bucket = "Calls"', "bucket: that is no bucket's name"),
+        (RULE + 'buckets = ["calls", "Calls"]', "buckets: that is no bucket's name"),
+        (RULE + "buckets = []", "buckets: Tuple should have at least 1 item"),
+        (RULE + 'bucket = "calls"\nbuckets = ["more"]', "give bucket or buckets, not both"),
+        (RULE + 'buckets = ["calls", "payroll"]', "'payroll' is not on the allow-list WARMLINE_S3_SOURCE_BUCKETS"),
         (RULE + 'bucket = "payroll"', "'payroll' is not on the allow-list WARMLINE_S3_SOURCE_BUCKETS"),
         (RULE + 'lane = "fast"', "lane: Input should be 'live' or 'bulk'"),
         (RULE + 'granularity = "frame"', "granularity: Input should be 'segment' or 'utterance'"),
