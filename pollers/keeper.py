@@ -111,4 +111,4 @@ class Keeper:
             log.exception("sqs_messages_not_kept")
         else:
             if lost:
-                log.warning("sqs_messages_not_kept", messages=[message.id for message in lost])
+                log.warning("sqs_messages_not_kept", message_ids=[message.id for message in lost])

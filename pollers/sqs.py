@@ -177,7 +177,7 @@ class Poller:
             log.warning("sqs_messages_not_settled", what=what, code=error.code, error=error.message)
         else:
             if left:
-                log.warning("sqs_messages_not_settled", what=what, messages=[message.id for message in left])
+                log.warning("sqs_messages_not_settled", what=what, message_ids=[message.id for message in left])
 
 
 class _Pauses:

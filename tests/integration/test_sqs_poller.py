@@ -6,7 +6,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from config.settings import JobsSettings, RedisSettings, Settings
+from pollers.keeper import Keeper
 from pollers.sqs import Poller, Waits
 from tests.faulty_proxy import Fault, FaultyProxy, Mode
 from tests.moto_server import AwsServer, Queue
@@ -282,6 +283,22 @@ def test_it_is_well_only_while_it_gets_on(
         wait_until(lambda: not work.poller.healthy, "one of them waits for Redis")
         with start(redis):
             wait_until(lambda: work.poller.healthy, "it is well again")
+
+
+def test_what_was_given_back_is_not_hidden_again(aws: AwsServer, new_settings: Callable[..., Settings]) -> None:
+    # Given two messages in hand, of which one is given back
+    queue = aws.new_queue()
+    aws.send(queue, ["a", "b"])
+    with closing(EventQueue(new_settings(queue).sqs, default_region="us-east-1")) as client:
+        keeper = Keeper(client, visibility_seconds=30)
+        first, second = client.receive()
+        with keeper.keep([first, second]) as lot:
+            assert lot.give_back({first: 0}) == ()
+            # When what is in hand is renewed, then that is the other one alone
+            assert lot.renew(30) == ()
+            assert aws.hidden(queue) == 1
+            assert lot.delete([second]) == ()
+            assert lot.renew(30) == ()
 
 
 # Its end
