@@ -32,6 +32,7 @@ from warmline.triggers.intake import Intake
 log = structlog.get_logger()
 
 STOP_SECONDS: Final = 30.0  # a request that waits for messages ends within 20
+EMPTY_SECONDS: Final = 1.0  # from one request that brought nothing to the next: each costs its owner money
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +102,14 @@ class Poller:
         queue_pauses, store_pauses = _Pauses(self._waits.queue), _Pauses(self._waits.store)
         while not self._stopping.is_set():
             try:
+                asked_at = time.monotonic()
                 messages = self._queue.receive()
                 self._trouble.ends(QueueUnavailable, QueueMisconfigured)
                 queue_pauses.reset()
                 self._well_at[number] = time.monotonic()
                 if not messages:
-                    continue
-                if self._take(messages):
+                    self._stopping.wait(EMPTY_SECONDS - (self._well_at[number] - asked_at))
+                elif self._take(messages):
                     store_pauses.reset()
                     self._well_at[number] = time.monotonic()
                 else:

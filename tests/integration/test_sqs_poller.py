@@ -270,14 +270,21 @@ def test_while_sqs_is_away_it_waits_and_says_so_once(
     assert [line["code"] for line in work.said("sqs_goes_on")] == ["queue_unavailable"]
 
 
+def test_an_empty_queue_is_not_asked_all_the_time(aws: AwsServer, new_settings: Callable[..., Settings]) -> None:
+    with FaultyProxy(aws.url) as line:
+        with polling(new_settings(aws.new_queue(), endpoint_url=line.address, wait_seconds=0)):
+            time.sleep(1.5)
+        assert len(line.answered) <= 3  # what the queue is like, and two requests for messages
+
+
 def test_it_is_well_only_while_it_gets_on(
     aws: AwsServer, redis: ValkeyServer, new_settings: Callable[..., Settings]
 ) -> None:
     queue = aws.new_queue()
-    settings = new_settings(queue, redis=redis.url(), wait_seconds=0, receivers=2)
+    settings = new_settings(queue, redis=redis.url(), receivers=2)
     impatient = Waits(ledger=(0.1, 0.2), queue=(0.1, 0.2), well=1.0)
     with polling(settings, waits=impatient) as work:
-        time.sleep(1.2)
+        time.sleep(2.2)
         assert work.poller.healthy  # nothing to do is well
         aws.send(queue, [one("0.wav")])
         wait_until(lambda: not work.poller.healthy, "one of them waits for Redis")
