@@ -305,10 +305,13 @@ def test_a_subscription_elsewhere(
 
 
 @pytest.mark.parametrize("name", ["Token", "SubscribeURL"])
+@pytest.mark.parametrize("value", [None, ""])
 def test_a_subscription_without_its_token_or_address(
-    stranger: httpx.Client, sns: SnsServer, nothing_happens: None, name: str
+    stranger: httpx.Client, sns: SnsServer, nothing_happens: None, name: str, value: str | None
 ) -> None:
-    assert refused(post(stranger, sns.subscription(**{name: None}))) == (403, "sns_not_verified")
+    answer = post(stranger, sns.subscription(**{name: value}))
+    assert refused(answer) == (403, "sns_not_verified")
+    assert "Token is missing" in answer.json()["detail"]
 
 
 def test_addresses_that_a_believed_message_names_are_not_visited(
