@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
-from config.settings import S3Settings
+from config.settings import S3Settings, SettingsError
 from warmline.jobs.records import Source
 from warmline.objects.failures import store_errors
 from warmline.objects.store import ObjectStore
@@ -34,6 +35,8 @@ class Presigner(ObjectStore):
     """The store as those who upload reach it, signing for them with our keys. Threads may share it."""
 
     def __init__(self, settings: S3Settings) -> None:
+        """Raises SettingsError for a public address that is none."""
+        _check_address(settings.public_url)
         super().__init__(
             settings.model_copy(update={"endpoint_url": settings.public_url or settings.endpoint_url})
         )
@@ -107,3 +110,14 @@ class Presigner(ObjectStore):
         self._settings = self._settings.model_copy(update={"endpoint_url": client.meta.endpoint_url})
         self.close()
         return super()._client()
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        whole = not (parts.username or parts.query or parts.fragment)
+    except ValueError:  # of a port, or of an IPv6 address
+        usable = whole = False
+    if url and not (usable and whole):
+        raise SettingsError("WARMLINE_S3_PUBLIC_URL is no address of a store; it looks like https://host[:port]")

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from api.routers.uploads import UploadPlace
-from config.settings import S3Settings, Settings, UploadsSettings
+from config.settings import S3Settings, Settings, SettingsError, UploadsSettings
 from tests.api_process import ApiProcess
 from tests.servers import wait_until
 from warmline.jobs.errors import InvalidRequest, ObjectForbidden
@@ -313,6 +313,16 @@ def test_what_is_signed_is_signed_for_the_store_s_public_address(
     assert stranger_of_the_store.put(placed.url, content=RECORDING, headers=placed.headers).status_code == 200
     assert "Signature" not in repr(placed)
     assert "policy" not in repr(formed)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["store.example.com", "ftp://store", "https://", "https://a:b@store", "https://store/?x=1", "http://[::1"],
+)
+def test_a_public_address_that_is_none_is_refused_at_start(url: str) -> None:
+    with pytest.raises(SettingsError, match="WARMLINE_S3_PUBLIC_URL is no address of a store"):
+        Presigner(S3Settings(public_url=url))
+    Presigner(S3Settings(public_url="https://store.example.com:9000/s3"))
 
 
 def test_at_aws_the_region_s_own_address_is_signed() -> None:
