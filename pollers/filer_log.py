@@ -41,7 +41,7 @@ log = structlog.get_logger()
 BAD_SETTINGS = 2  # exit code
 
 WAIT_SECONDS = 0.25  # for entries, before looking whether it is to stop
-OVERLAP_SECONDS = 5.0  # of the log, read again
+OVERLAP_SECONDS = 1.0  # of the log, read again
 MARGIN = timedelta(minutes=2)  # of the listing: its times are whole seconds, and clocks are set
 PAGE = 200  # listed objects that are looked at between two looks at the log
 MARK_SECONDS = 30.0  # a log that does not show our own mark after so long is not followed

@@ -127,8 +127,9 @@ def addresses_table(stack: Stack) -> Table:
 
 def how_to_upload(s3: S3Settings) -> str:
     """For people: how a recording gets scored without any command of ours."""
-    upload = f"aws --endpoint-url {s3.endpoint_url} s3 cp call.wav s3://{s3.source_buckets[0]}/"
-    return f"Put recordings there with any S3 client (keys: the file above), e.g. [bold]{upload}[/]"
+    bucket = f"s3://{s3.source_buckets[0]}/"
+    upload = f"aws --endpoint-url {s3.endpoint_url} s3 cp call.wav {bucket}"
+    return f"Put recordings into {bucket} with any S3 client, keys: as above. E.g.: [bold]{upload}[/]"
 
 
 def files_of(directory: StackDirectory) -> list[tuple[str, str]]:
