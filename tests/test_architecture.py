@@ -58,7 +58,9 @@ def test_packages_hold_a_docstring_and_nothing_else() -> None:
             assert len(ast.parse(path.read_text()).body) == 1, path
 
 
-@pytest.mark.parametrize("module", ["api.app", "warmline.cli.main", "warmline.jobs.queue", "config.settings"])
+@pytest.mark.parametrize(
+    "module", ["api.app", "pollers.app", "warmline.cli.main", "warmline.jobs.queue", "config.settings"]
+)
 def test_what_only_workers_need_is_not_loaded_by(module: str) -> None:
     # Given a fresh interpreter, when the module is imported, then nothing heavy came with it
     heavy = HEAVY - {"boto3"} if module == "api.app" else HEAVY
