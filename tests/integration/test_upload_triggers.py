@@ -126,12 +126,14 @@ def test_s3_may_be_killed_beside_its_follower(stack: UploadsStack, prefix: str) 
 
 def test_uploads_wait_for_redis(stack: UploadsStack, prefix: str) -> None:
     # Given a Redis that is gone
+    before_ns = time.time_ns()
     stack.kill_redis()
     stack.put(f"{prefix}1.wav")
     wait_until(lambda: "Redis" in (stack.waits_for() or ""), "the follower says what it waits for")
     stack.put(f"{prefix}2.wav", f"{prefix}3.wav")
-    # And a follower that is told to end while it waits
+    # And a follower that is told to end while it waits, which does not say that it has entered them
     assert stack.stop_follower() == 0
+    assert LogPosition(stack.directory.uploads_file).reached_ns < before_ns
     stack.start_follower(wait=False)
     # When Redis is back, then what was uploaded meanwhile has its jobs
     stack.start_redis()
