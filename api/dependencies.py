@@ -50,13 +50,14 @@ class Services:
         store = ObjectStore(s3, attempts=STORE_ATTEMPTS)
         uploads = UploadLedger.connect(redis, settings.jobs)
         rules = Rules.load(settings)
+        intake = Intake(settings, rules, uploads, store)
         return cls(
             settings=settings,
             ledger=Ledger.connect(redis, settings.jobs),
             store=store,
-            reconciler=Reconciler(settings, front=redis),
+            reconciler=Reconciler(settings, front=redis, rules=intake),
             rules=rules,
-            intake=Intake(settings, rules, uploads, store),
+            intake=intake,
             presigner=Presigner(s3),
             sns=Sns(settings.triggers),
         )

@@ -229,6 +229,9 @@ class JobsSettings(Section):
     reconcile_seconds: int = Field(
         0, ge=0, description="how often jobs are entered for those that have none; 0: never by itself"
     )
+    reconcile_by_rules: bool = Field(
+        False, description="the rules for uploads say which of them, under which options (docs/triggers.md)"
+    )
 
     @field_validator("reconcile_prefixes")
     @classmethod

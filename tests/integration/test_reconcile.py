@@ -170,7 +170,7 @@ def test_memory_does_not_grow_with_what_is_compared(settings: Settings, many: tu
             list(store.list_keys("calls", f"{prefix}nothing"))  # builds the client
             proxy.answered.clear()
             tracemalloc.start()
-            for page in compare(store, s3, "calls", prefix, Options(), MODEL):
+            for page in compare(store, s3, "calls", prefix, lambda _: Options(), MODEL):
                 sizes.append(len(page))
                 asked.append(sum(path.startswith("/calls?") for _, path, _ in proxy.answered))
                 peaks.append(tracemalloc.get_traced_memory()[1])

@@ -9,15 +9,21 @@ from datetime import UTC, datetime
 
 import pytest
 from mypy_boto3_s3.client import S3Client
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from config.settings import RedisSettings, S3Settings, Settings
+from warmline.jobs.errors import InvalidRequest
 from warmline.jobs.reconcile_ledger import ReconcileLedger
 from warmline.jobs.reconciliation import Wanted
 from warmline.jobs.records import Job, JobState, Options, Source
 from warmline.jobs.submission import submit_job
 from warmline.jobs.upload_ledger import UploadJob, UploadLedger, upload_job_id
+from warmline.objects.events import Upload
 from warmline.objects.reconcile import Reconciler
+from warmline.objects.report_keys import report_key
+from warmline.objects.store import ObjectStore
+from warmline.triggers.intake import Intake
+from warmline.triggers.rules import Rule, Rules
 
 
 @pytest.fixture
@@ -65,6 +71,66 @@ def test_a_version_of_the_call_that_waits_counts_as_waiting(
     with closing(Reconciler(settings)) as reconciler:
         run = reconciler.carry_out(reconciler.begin(Wanted(bucket="calls", prefix=s3_prefix), "m"))
     assert (run.counts.found, run.counts.in_ledger, run.counts.enqueued) == (1, 1, 0)
+
+
+def test_by_rules_what_uploads_missed_gets_the_jobs_that_it_would_have_had(
+    settings: Settings, ledger: ReconcileLedger, s3_client: S3Client, s3_prefix: str
+) -> None:
+    # Given rules for two kinds of calls, and calls of which some have their report or their job
+    live = Rule(
+        name="live",
+        bucket="calls",
+        prefix=f"{s3_prefix}live/",
+        lane="live",
+        options=Options(roles=("agent", "customer")),
+        metadata={"kind": "live"},
+    )
+    night = Rule(name="night", bucket="calls", prefix=f"{s3_prefix}night/", jobs_per_minute=1)
+    etags = {}
+    for name in (
+        "live/missed",
+        "live/reported",
+        "live/otherwise",
+        "night/1",
+        "night/2",
+        "night/3",
+        "night/told",
+        "x",
+    ):
+        key = f"{s3_prefix}{name}.wav"
+        etags[key] = s3_client.put_object(Bucket="calls", Key=key, Body=name.encode())["ETag"]
+    with closing(ObjectStore(settings.s3)) as store:
+        for name, options in (("reported", live.options), ("otherwise", Options())):
+            source = Source(bucket="calls", key=f"{s3_prefix}live/{name}.wav")
+            store.put_report(report_key(source, options, etag=etags[source.key], model_hash="m"), b"{}")
+        uploads = UploadLedger.connect(settings.redis, settings.jobs)
+        intake = Intake(settings, Rules(rules=(live, night)), uploads, store)
+        told = Source(bucket="calls", key=f"{s3_prefix}night/told.wav")
+        intake.accept(
+            [Upload(source=told, dialect="aws", name="Put", etag=etags[told.key].strip('"'), sequencer="1")]
+        )
+        # When they are reconciled by the rules, twice
+        wanted = Wanted(bucket="calls", prefix=s3_prefix, by_rules=True)
+        with closing(Reconciler(settings, rules=intake)) as reconciler:
+            first, again = (reconciler.carry_out(reconciler.begin(wanted, "m")).counts for _ in range(2))
+        intake.close()
+    # Then each has its rule's job, and what no rule wants has none
+    assert (first.found, first.reported, first.in_ledger, first.enqueued) == (7, 1, 1, 5)
+    assert (again.found, again.reported, again.in_ledger, again.enqueued) == (7, 1, 6, 0)
+    jobs = {state.job.source.key.removeprefix(s3_prefix): state for state in ledger.list()}
+    assert sorted(jobs) == [
+        f"{n}.wav" for n in ("live/missed", "live/otherwise", "night/1", "night/2", "night/3", "night/told")
+    ]
+    missed = jobs["live/missed.wav"].job
+    assert (missed.lane, missed.options, missed.metadata) == ("live", live.options, {"kind": "live"})
+    assert sum(state.retry_at is not None for state in jobs.values()) == 3  # of four, at the rule's pace
+
+
+def test_rules_decide_alone_and_only_where_there_are_some(settings: Settings) -> None:
+    with pytest.raises(ValidationError, match="the rules decide the rest"):
+        Wanted(bucket="calls", by_rules=True, lane="live")
+    with closing(Reconciler(settings)) as reconciler, pytest.raises(InvalidRequest, match="no rules"):
+        reconciler.begin(Wanted(bucket="calls", by_rules=True), "m")
 
 
 def _job_of(source: Source, etag: str, options: Options) -> Job:

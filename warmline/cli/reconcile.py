@@ -29,6 +29,9 @@ def reconcile(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also run again what an earlier one entered and what failed.")
     ] = False,
+    by_rules: Annotated[
+        bool, typer.Option("--by-rules", help="As the rules for uploads say: which calls, options and lane.")
+    ] = False,
 ) -> None:
     """Enters jobs for the calls that have no report yet. Run it as often as you like: it enters nothing twice."""
     bucket, _, key_prefix = prefix.removeprefix("s3://").partition("/")
@@ -43,6 +46,7 @@ def reconcile(
             "roles": [role.strip() for role in roles.split(",") if role.strip()],
         },
         "retry_failed": retry_failed,
+        "by_rules": by_rules,
     }
     with ApiClient(load_settings().api) as api:
         run = _follow(api, api.reconcile(body))

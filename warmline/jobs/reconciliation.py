@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from warmline.jobs.records import BucketName, Failure, Lane, Options, Record
 
@@ -37,6 +37,15 @@ class Wanted(Record):
     retry_failed: bool = Field(
         False, description="also what an earlier reconciliation entered and what failed or died"
     )
+    by_rules: bool = Field(
+        False, description="the rules for uploads say which calls, under which options, in which lane"
+    )
+
+    @model_validator(mode="after")
+    def _rules_or_options(self) -> Self:
+        if self.by_rules and (self.retry_failed or self.options != Options() or self.lane != "bulk"):
+            raise ValueError("by_rules goes with bucket and prefix alone: the rules decide the rest")
+        return self
 
 
 class Counts(Record):

@@ -8,14 +8,14 @@ prefix holds much more than what was asked for, it is divided by its next charac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 
 import structlog
 
 from config.settings import S3Settings
-from warmline.jobs.records import Options
+from warmline.jobs.records import Options, Source
 from warmline.objects.report_keys import report_key
 from warmline.objects.store import ListedCall, ObjectStore
 
@@ -34,14 +34,20 @@ class Compared:
     reported: bool
 
 
+OptionsOf = Callable[[Source], Options | None]
+
+
 def compare(
-    store: ObjectStore, settings: S3Settings, bucket: str, prefix: str, options: Options, model_hash: str
+    store: ObjectStore, settings: S3Settings, bucket: str, prefix: str, options_of: OptionsOf, model_hash: str
 ) -> Iterator[list[Compared]]:
-    """The calls below a prefix, a page at a time. Raises what the store's listings raise."""
+    """The calls below a prefix that have options, a page at a time. Raises what the store's listings raise."""
     calls = store.list_calls(bucket, prefix)
     while page := list(islice(calls, PAGE)):
         expected: dict[str, ListedCall] = {}
         for call in page:
+            options = options_of(call.source)
+            if options is None:
+                continue
             try:
                 key = report_key(
                     call.source, options, etag=call.etag, model_hash=model_hash, prefix=settings.results_prefix

@@ -13,9 +13,10 @@ import threading
 import uuid
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from typing import Protocol
 
 import structlog
 
@@ -31,9 +32,9 @@ from warmline.jobs.errors import (
 from warmline.jobs.faults import classify
 from warmline.jobs.reconcile_ledger import ReconcileLedger
 from warmline.jobs.reconciliation import Counts, ReconcileStatus, Reconciliation, Wanted, job_id_for
-from warmline.jobs.records import Failure, Job, JobStatus, ReportLocation, WorkerState
+from warmline.jobs.records import Failure, Job, JobStatus, Options, ReportLocation, Source, WorkerState
 from warmline.objects.comparison import Compared, compare
-from warmline.objects.store import ObjectStore
+from warmline.objects.store import ListedCall, ObjectStore
 
 log = structlog.get_logger()
 
@@ -50,12 +51,28 @@ def warm_model_hashes(workers: Iterable[WorkerState]) -> set[str]:
     return {child.model_hash for worker in workers for child in worker.warm if child.model_hash}
 
 
+class UploadRules(Protocol):
+    """What is to become of uploads: `triggers.intake.Intake`."""
+
+    def options_for(self, source: Source) -> Options | None:
+        """Those of the rule for an object; None where there is none."""
+
+    def accept_listed(self, calls: Sequence[ListedCall]) -> Mapping[str, int]:
+        """Enters a job for each that has none; how many were entered, held, known and so on."""
+
+
 class Reconciler:
     """Runs reconciliations, one at a time among all processes."""
 
-    def __init__(self, settings: Settings, *, front: RedisSettings | None = None) -> None:
-        """Connects to nothing yet. `front`: how `begin` and `find` reach Redis; people wait for these."""
+    def __init__(
+        self, settings: Settings, *, front: RedisSettings | None = None, rules: UploadRules | None = None
+    ) -> None:
+        """Connects to nothing yet. `front`: how `begin` and `find` reach Redis; people wait for these.
+
+        `rules` are for reconciliations that are asked for by rules.
+        """
         self._settings = settings
+        self._rules = rules
         self._ledger = ReconcileLedger.connect(settings.redis, settings.jobs)
         self._front = ReconcileLedger.connect(front or settings.redis, settings.jobs)
         self._closing = threading.Event()
@@ -90,6 +107,8 @@ class Reconciler:
             raise InvalidRequest(
                 "WARMLINE_RESULTS=redis: no reports are put into S3, and calls are compared with those."
             )
+        if wanted.by_rules and self._rules is None:
+            raise InvalidRequest("There are no rules for uploads here.")
         with closing(ObjectStore(self._settings.s3)) as store:
             store.check_allowed(wanted.bucket)
         run = Reconciliation(
@@ -102,7 +121,8 @@ class Reconciler:
     def carry_out(self, run: Reconciliation) -> Reconciliation:
         """Reconciles, and says in the ledger how far it is and how it ended. Raises nothing."""
         failure: Failure | None = None
-        work = self._work = _Work(self._settings, self._ledger, run, self._closing)
+        rules = self._rules if run.wanted.by_rules else None
+        work = self._work = _Work(self._settings, self._ledger, run, self._closing, rules)
         try:
             work.do()
         except Interrupted:
@@ -134,9 +154,15 @@ class _Work:
     """One reconciliation."""
 
     def __init__(
-        self, settings: Settings, ledger: ReconcileLedger, run: Reconciliation, closing: threading.Event
+        self,
+        settings: Settings,
+        ledger: ReconcileLedger,
+        run: Reconciliation,
+        closing: threading.Event,
+        rules: UploadRules | None,
     ) -> None:
         self._settings = settings
+        self._rules = rules
         self._ledger = ledger
         self.run = run
         self._wanted = run.wanted
@@ -149,7 +175,7 @@ class _Work:
         to_settle: dict[str, str] = {}
         wanted, s3 = self._wanted, self._settings.s3
         with closing(ObjectStore(s3)) as store:
-            for page in compare(store, s3, wanted.bucket, wanted.prefix, wanted.options, self.run.model_hash):
+            for page in compare(store, s3, wanted.bucket, wanted.prefix, self._options_of, self.run.model_hash):
                 reported = [found for found in page if found.reported]
                 absent = [found for found in page if not found.reported]
                 waiting = [found for found in absent if _is_among(in_flight, found.call.source.key)]
@@ -179,11 +205,19 @@ class _Work:
         return (
             source.bucket == wanted.bucket
             and source.key.startswith(wanted.prefix)
-            and job.options == wanted.options
+            and job.options == self._options_of(source)
         )
+
+    def _options_of(self, source: Source) -> Options | None:
+        return self._wanted.options if self._rules is None else self._rules.options_for(source)
 
     def _enter(self, absent: Sequence[Compared]) -> None:
         if not absent:
+            return
+        if self._rules is not None:
+            counts = self._rules.accept_listed([found.call for found in absent])
+            enqueued = counts.get("entered", 0) + counts.get("held", 0)
+            self._count(enqueued=enqueued, in_ledger=len(absent) - enqueued)
             return
         now = datetime.now(UTC)
         jobs = [

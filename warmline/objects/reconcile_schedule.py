@@ -25,7 +25,7 @@ class ReconcileSchedule:
     def __init__(self, settings: Settings, reconciler: Reconciler) -> None:
         """Connects to nothing yet."""
         jobs = settings.jobs
-        self._wanted = [_wanted(uri) for uri in jobs.reconcile_prefixes]
+        self._wanted = [_wanted(uri, by_rules=jobs.reconcile_by_rules) for uri in jobs.reconcile_prefixes]
         self._seconds = jobs.reconcile_seconds
         self._reconciler = reconciler
         self._ledger = ReconcileLedger.connect(settings.redis, jobs)
@@ -76,6 +76,6 @@ class ReconcileSchedule:
                 log.warning("reconciliation_waits", reason=error.message)
 
 
-def _wanted(uri: str) -> Wanted:
+def _wanted(uri: str, *, by_rules: bool) -> Wanted:
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    return Wanted(bucket=bucket, prefix=prefix)
+    return Wanted(bucket=bucket, prefix=prefix, by_rules=by_rules)

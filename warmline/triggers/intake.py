@@ -18,10 +18,10 @@ import structlog
 
 from config.settings import Settings
 from warmline.jobs.errors import BacklogFull, ObjectNotFound, PermanentError
-from warmline.jobs.records import Failure, Job
+from warmline.jobs.records import Failure, Job, Options, Source
 from warmline.jobs.upload_ledger import Entry, UploadJob, UploadLedger, upload_job_id
 from warmline.objects.events import Upload
-from warmline.objects.store import ObjectStore
+from warmline.objects.store import ListedCall, ObjectStore
 from warmline.triggers.rules import Match, Rules
 
 log = structlog.get_logger()
@@ -91,6 +91,15 @@ class Intake:
         ]
         return Outcome(counts=dict(counts), job_ids=tuple(new), failures=tuple(failures))
 
+    def accept_listed(self, calls: Iterable[ListedCall]) -> Mapping[str, int]:
+        """As `accept`, for what a listing found; returns its counts."""
+        return self.accept(as_upload(call) for call in calls).counts
+
+    def options_for(self, source: Source) -> Options | None:
+        """Those of the rule for an object; None where there is none."""
+        match = self._rules.match(source)
+        return None if match is None else match.rule.options
+
     def _enter(self, wanted: Sequence[UploadJob]) -> Sequence[Entry]:
         if not wanted:
             return ()
@@ -141,3 +150,15 @@ class Intake:
             rule=rule.name,
             jobs_per_minute=rule.jobs_per_minute,
         )
+
+
+def as_upload(call: ListedCall) -> Upload:
+    """An object that a listing found, as if somebody had told of it."""
+    return Upload(
+        source=call.source,
+        dialect="listing",
+        name="listed",
+        etag=call.etag or None,
+        size_bytes=call.size_bytes,
+        happened_at=call.last_modified,
+    )
