@@ -171,12 +171,12 @@ class UploadsStack:
 
     def end(self) -> None:
         """Whatever runs."""
+        self.client.close()  # an open connection would keep S3 from ending
         for process in (self._follower, self._s3, self._redis):
             if process is not None and process.poll() is None:
                 process.terminate()
                 process.wait(20)
         self.server.remove_sockets()
-        self.client.close()
 
     def _run(self, command: Sequence[str], log: Path, directory: Path) -> subprocess.Popen[bytes]:
         with log.open("ab") as output:
