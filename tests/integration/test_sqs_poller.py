@@ -316,7 +316,7 @@ def test_a_message_that_comes_while_it_stops_is_for_others_at_once(
 ) -> None:
     # Given a poller that waits for a message
     queue = aws.new_queue(max_receives=100)
-    with polling(new_settings(queue, wait_seconds=3)) as work:
+    with polling(new_settings(queue, wait_seconds=10)) as work:
         wait_until(lambda: work.poller.healthy, "it waits")
         time.sleep(0.3)
         # When it is to stop, and a message comes
