@@ -36,7 +36,7 @@ class Signer:
     pem: bytes
 
     @classmethod
-    def new(cls, *, days: tuple[int, int] = (-1, 1), key: Any = None) -> Self:
+    def new(cls, *, days: tuple[float, float] = (-1, 1), key: Any = None) -> Self:
         """Valid from so many days from now to so many."""
         key = key or rsa.generate_private_key(public_exponent=65537, key_size=2048)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sns.amazonaws.com")])
@@ -73,6 +73,7 @@ class SnsServer:
     status: int = 200  # of everything that it has
     location: str = ""  # of its redirects
     requests: list[str] = field(default_factory=list)  # their paths
+    serves: threading.Event = field(default_factory=threading.Event)  # while it is clear, all have to wait
 
     @property
     def certificate_url(self) -> str:
@@ -121,6 +122,7 @@ def running_sns() -> Iterator[SnsServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             sns.requests.append(self.path)
+            sns.serves.wait()
             body = sns.certificates.get(self.path, b"" if self.path.startswith("/?") else None)
             self.send_response(404 if body is None else sns.status)
             self.send_header("Location", sns.location)
@@ -133,6 +135,7 @@ def running_sns() -> Iterator[SnsServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     sns = SnsServer(url=f"http://127.0.0.1:{server.server_port}", signer=signer)
     sns.certificates[urlsplit(sns.certificate_url).path] = signer.pem
+    sns.serves.set()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

@@ -62,7 +62,7 @@ class SnsTopicNotAllowed(PermanentError):
 class Message(BaseModel):
     """A message as SNS sends it. What `Sns.verify` returned is believed; anything else is not."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True)
 
     type: MessageType = Field(alias="Type")
     message_id: str = Field(alias="MessageId")

@@ -10,9 +10,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from config.settings import SettingsError, TriggersSettings
+from tests.servers import wait_until
 from tests.sns_server import TOPIC, Listener, Signer, SnsServer, body_of, listening, running_sns
 from warmline.triggers.sns import NotAnSnsMessage, Sns, SnsTopicNotAllowed, is_sns_message
-from warmline.triggers.sns_certificates import KEPT, Certificates, SnsNotVerified, SnsUnavailable
+from warmline.triggers.sns_certificates import KEPT, WAITING, Certificates, SnsNotVerified, SnsUnavailable
 
 CHINA = "arn:aws-cn:sns:cn-north-1:123456789012:uploads"
 NAME = "SimpleNotificationService-01d088a6f77103d0fe307c0069e40ed6.pem"
@@ -265,6 +266,48 @@ def test_threads_that_need_the_same_certificate_fetch_it_once(server: SnsServer)
     for thread in threads:
         thread.join()
     assert len(server.requests) == 1
+
+
+def test_a_certificate_that_is_kept_is_not_believed_after_its_time(server: SnsServer) -> None:
+    path = "/SimpleNotificationService-short.pem"
+    server.certificates[path] = Signer.new(days=(-1, 2 / 86_400)).pem
+    certificates = Certificates()
+    certificates.key_at(f"{server.url}{path}")
+
+    def is_refused() -> bool:
+        try:
+            certificates.key_at(f"{server.url}{path}")
+        except SnsNotVerified:
+            return True
+        return False
+
+    wait_until(is_refused, "the certificate is over", seconds=5)
+    assert len(server.requests) == 1
+
+
+def test_few_threads_wait_for_an_sns_that_hangs(server: SnsServer) -> None:
+    # Given an SNS that does not answer, and one thread more than may wait for it
+    certificates, refused = Certificates(), []
+
+    def ask(number: int) -> None:
+        try:
+            certificates.key_at(f"{server.url}/SimpleNotificationService-{number}.pem")
+        except SnsUnavailable:
+            refused.append(number)
+        except SnsNotVerified:
+            pass  # there is none
+
+    server.serves.clear()
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(1000, 1000 + WAITING + 1)]
+    try:
+        for thread in threads:
+            thread.start()
+        # Then that one is told at once to come again
+        wait_until(lambda: len(refused) == 1, "one is refused", seconds=3)
+    finally:
+        server.serves.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_the_certificates_used_last_are_kept(server: SnsServer) -> None:
