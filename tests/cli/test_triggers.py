@@ -130,6 +130,19 @@ def test_what_is_not_there_yet_is_shown_as_far_as_it_is_known(triggers: Triggers
     assert lines(away)[-1].startswith("object not known: ")
 
 
+def test_a_rule_that_runs_again_has_no_one_job(
+    triggers: Triggers, upload: Callable[[str], None], tmp_path: Path
+) -> None:
+    upload("again.wav")
+    file = tmp_path / "triggers.toml"
+    file.write_text('[[rule]]\nname = "again"\nrerun = true\n')
+    done = triggers("test", "again.wav", WARMLINE_TRIGGERS_FILE=str(file))
+    assert lines(done)[-2:] == ["object there", "job each upload gets its own, even of what was there before"]
+    # and nobody is asked where that is not wanted
+    unasked = triggers("test", "archive/again.wav", "--no-look")
+    assert lines(unasked)[-1] == "object not asked for"
+
+
 def record(key: str, name: str = "ObjectCreated:Put", **of_object: Any) -> Mapping[str, Any]:
     stored = {"key": key, "size": 5, "eTag": "d41d8cd98f00b204e9800998ecf8427e", "sequencer": "0A1B", **of_object}
     return {
