@@ -137,6 +137,10 @@ class AwsServer:
         assert queue.dead_letter_url is not None
         return sum(self._counts(queue.dead_letter_url))
 
+    def waiting(self, queue: Queue) -> int:
+        """How many of the queue's messages can be taken."""
+        return self._counts(queue.url)[0]
+
     def hidden(self, queue: Queue) -> int:
         """How many of the queue's messages somebody has in hand."""
         return self._counts(queue.url)[1]

@@ -193,48 +193,35 @@ def test_a_poller_that_is_told_to_stop_leaves_nothing_hidden(
     assert 20 <= jobs < 150, "it was not in the middle"
 
 
-def test_a_poller_that_is_killed_before_it_deletes_doubles_no_job(
-    aws: AwsServer, redis_url: str, tmp_path: Path
-) -> None:
-    # Given a poller whose jobs are in the ledger, and whose word that their messages can go is lost
+def test_a_poller_that_is_killed_loses_no_job_and_doubles_none(aws: AwsServer, tmp_path: Path) -> None:
     bucket, queue = aws.new_bucket(), aws.new_queue()
-    settings = settings_for(aws, [bucket], queue, redis_url, visibility_seconds=5, receivers=1)
-    with FaultyProxy(aws.url) as line:
-        behind = settings.model_copy(
-            update={"sqs": settings.sqs.model_copy(update={"endpoint_url": line.address})}
-        )
-        with running_sqs(tmp_path, behind) as poller:
-            aws.send(queue, [body([record(bucket, f"{n}.wav", sequencer="01")]) for n in range(8)])
-            with line.failing(Fault(mode=Mode.LOSE_REQUEST, of=b"DeleteMessageBatch")):
-                wait_until(lambda: len(uploaded(settings.redis)) == 8, "the jobs are in the ledger")
-                # When it is killed
-                poller.process.kill()
-                poller.process.wait()
-    assert aws.left(queue) == 8
-    # Then the messages come back, and another one finds nothing new in them
-    with running_sqs(tmp_path, settings) as poller:
-        wait_until(lambda: aws.left(queue) == 0, "the messages came back")
-        taken = [line["uploads"] for line in poller.lines("sqs_messages_taken")]
-    assert sum((Counter(uploads) for uploads in taken), Counter()) == {"known": 8}
-    assert [key for _, key in uploaded(settings.redis)] == [f"{n}.wav" for n in range(8)]
-
-
-def test_a_poller_that_is_killed_before_it_enters_loses_no_job(aws: AwsServer, tmp_path: Path) -> None:
-    # Given a poller that waits for a Redis that is held, with messages in hand
-    bucket, queue = aws.new_bucket(), aws.new_queue()
-    with running_redis(tmp_path) as server, Redis.from_url(server.url()) as client, ExitStack() as held:
-        settings = settings_for(aws, [bucket], queue, server.url(), visibility_seconds=5, receivers=1)
-        with running_sqs(tmp_path, settings) as poller:
+    messages = [body([record(bucket, f"{n}.wav", sequencer="01")]) for n in range(8)]
+    with ExitStack() as stack, ExitStack() as held:
+        server = stack.enter_context(running_redis(tmp_path))
+        client = stack.enter_context(Redis.from_url(server.url()))
+        line = stack.enter_context(FaultyProxy(aws.url))
+        settings = settings_for(aws, [bucket], queue, server.url(), visibility_seconds=5)
+        behind = settings.sqs.model_copy(update={"endpoint_url": line.address})
+        with running_sqs(tmp_path, settings.model_copy(update={"sqs": behind})) as poller:
+            # Given messages whose jobs are in the ledger, and a poller whose word that they can go is lost
+            line.fail(Fault(mode=Mode.LOSE_REQUEST, of=b"DeleteMessageBatch"))
+            aws.send(queue, messages[:4])
+            wait_until(lambda: len(uploaded(settings.redis)) == 4, "the jobs are in the ledger")
+            # And messages that it has taken, whose jobs are not entered yet: Redis is held
             hold(int(client.info("server")["process_id"]), held)  # type: ignore[index, arg-type]
-            aws.send(queue, [body([record(bucket, f"{n}.wav", sequencer="01")]) for n in range(8)])
-            wait_until(lambda: aws.hidden(queue) > 0, "the poller has some in hand")
+            aws.send(queue, messages[4:])
+            wait_until(lambda: aws.waiting(queue) == 0, "the poller has them in hand")
             # When it is killed
             poller.process.kill()
             poller.process.wait()
         held.close()
-        # Then the messages come back, and another one enters their jobs
-        with running_sqs(tmp_path, settings):
+        assert aws.left(queue) == 8
+        # Then the messages come back to another one, who enters what was not entered
+        (tmp_path / "sqs.log").unlink()
+        with running_sqs(tmp_path, settings) as poller:
             wait_until(lambda: aws.left(queue) == 0, "the messages came back")
+            taken = [line["uploads"] for line in poller.lines("sqs_messages_taken")]
+        assert sum((Counter(uploads) for uploads in taken), Counter()) == {"known": 4, "entered": 4}
         assert [key for _, key in uploaded(settings.redis)] == [f"{n}.wav" for n in range(8)]
 
 
@@ -293,14 +280,8 @@ def check(alive: Path) -> int:
     [
         ({"queue_url": ""}, "WARMLINE_SQS_QUEUE_URL is not set"),
         ({"queue_url": "http://127.0.0.1:1/123456789012/no-such-queue"}, "check WARMLINE_SQS_QUEUE_URL"),
-        ({"secret_key": SecretStr("")}, "Set both WARMLINE_SQS_ACCESS_KEY and"),
-        ({"endpoint_url": "no address"}, "WARMLINE_SQS_ENDPOINT_URL is not a usable address"),
-        (
-            {"endpoint_url": "", "queue_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/uploads"},
-            "set WARMLINE_SQS_REGION=eu-west-1",
-        ),
     ],
-    ids=["no queue named", "no such queue", "half a credential", "no address", "another region"],
+    ids=["no queue named", "no such queue"],
 )
 def test_settings_that_cannot_work_end_it_with_a_sentence(
     sqs: dict[str, object], says: str, aws: AwsServer, redis_url: str

@@ -189,7 +189,7 @@ def test_while_the_store_is_away_only_those_that_need_it_wait(
     aws.upload(BUCKET, key)
     with FaultyProxy(aws.url) as line, polling(new_settings(queue, s3_url=line.address)) as work:
         with line.failing(Fault(mode=Mode.THROTTLE)):
-            aws.send(queue, [one("0.wav"), body([record(BUCKET, key)]), one("1.wav"), one("2.wav")])
+            aws.send(queue, [body([record(BUCKET, key)]), one("0.wav"), one("1.wav"), one("2.wav")])
             wait_until(lambda: len(work.keys()) == 3, "its neighbours are entered")
             wait_until(lambda: bool(work.said("sqs_messages_later")), "it is put off")
             assert work.keys() == ["0.wav", "1.wav", "2.wav"]
