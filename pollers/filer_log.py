@@ -34,7 +34,7 @@ from warmline.local.seaweedfs import log_command
 from warmline.local.uploads import LogPosition, SignOfLife
 from warmline.objects.events import Upload, decode_log_entry
 from warmline.objects.store import ListedCall, ObjectStore
-from warmline.triggers.intake import Intake
+from warmline.triggers.intake import Intake, as_upload
 
 log = structlog.get_logger()
 
@@ -180,18 +180,7 @@ class UploadFollower:
     def _look_at_missed(self, session: Session, missed: Iterator[ListedCall]) -> None:
         since = max(_moment(session.begin_ns) - MARGIN, _moment(self._position.since_ns).replace(microsecond=0))
         page = list(islice(missed, PAGE))
-        recent = [
-            Upload(
-                source=call.source,
-                dialect="listing",
-                name="listed",
-                etag=call.etag or None,
-                size_bytes=call.size_bytes,
-                happened_at=call.last_modified,
-            )
-            for call in page
-            if call.last_modified >= since
-        ]
+        recent = [as_upload(call) for call in page if call.last_modified >= since]
         session.found.update(self._enter(recent))
         session.found["older_than_position"] += len(page) - len(recent)
         if not page:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from config.settings import S3Settings, SettingsError
 from warmline.jobs.records import Source
 from warmline.objects.failures import store_errors
-from warmline.objects.store import ObjectStore
+from warmline.objects.s3_client import HasS3Client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -31,7 +31,7 @@ class SignedUpload:
     fields: Mapping[str, str] = field(default_factory=dict, repr=False)  # of a POST: the form, before its file
 
 
-class Presigner(ObjectStore):
+class Presigner(HasS3Client):
     """The store as those who upload reach it, signing for them with our keys. Threads may share it."""
 
     def __init__(self, settings: S3Settings) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from config.settings import SqsSettings
 from warmline.jobs.errors import QueueMisconfigured
 from warmline.objects.queue_failures import queue_errors
-from warmline.objects.store import ATTEMPTS, CONNECT_SECONDS, on_this_machine
+from warmline.objects.s3_client import ATTEMPTS, CONNECT_SECONDS, on_this_machine
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient

@@ -1,4 +1,4 @@
-"""The object store: where calls are read and reports are written. The only place that speaks S3.
+"""The object store: where calls are read and reports are written. Buckets themselves are in `buckets`.
 
 Every method raises the error tree of `warmline.jobs.errors` and nothing of botocore's: StoreUnavailable for what
 may pass, ObjectNotFound, ObjectForbidden, InvalidRequest and StoreMisconfigured for what will not.
@@ -6,40 +6,26 @@ may pass, ObjectNotFound, ObjectForbidden, InvalidRequest and StoreMisconfigured
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Any
 
-import botocore.exceptions as boto
-
-from config.settings import S3Settings
 from warmline.jobs.errors import (
     BucketNotAllowed,
     ObjectChanged,
-    ObjectForbidden,
     ObjectNotFound,
     ObjectTooLarge,
-    StoreMisconfigured,
     StoreUnavailable,
 )
 from warmline.jobs.faults import SENTENCES
 from warmline.jobs.records import ReportLocation, Source
-from warmline.objects.failures import http_status, s3_code, store_errors
-from warmline.objects.timestamps import read_timestamps_quickly
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3.client import S3Client
-    from mypy_boto3_s3.type_defs import CORSRuleTypeDef
+from warmline.objects.buckets import MARKER_KEY, Buckets
+from warmline.objects.failures import store_errors
 
 CHUNK_BYTES = 256 * 1024
-CONNECT_SECONDS = 5.0  # a store that is there answers a SYN within this; the read may take its time
-ATTEMPTS = 3
-MARKER_KEY = ".warmline"  # one object, at most, is left by any number of checks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,25 +55,8 @@ class ListedCall:
     last_modified: datetime
 
 
-class ObjectStore:
-    """A client of one S3 store. Threads may share it; it connects at first use, so a fork may lie between."""
-
-    def __init__(self, settings: S3Settings, *, attempts: int = ATTEMPTS) -> None:
-        """`attempts` are tries of each request; the waits between them are the client's own."""
-        self._settings = settings
-        self._attempts = attempts
-        self._lock = threading.Lock()
-        self._built: S3Client | None = None
-
-    def __repr__(self) -> str:
-        return f"ObjectStore(endpoint_url={self._settings.endpoint_url or 'AWS'!r})"
-
-    def close(self) -> None:
-        """Closes the connections; the next call opens new ones."""
-        with self._lock:
-            client, self._built = self._built, None
-        if client is not None:
-            client.close()
+class ObjectStore(Buckets):
+    """Calls and reports in one S3 store."""
 
     def check_allowed(self, bucket: str) -> None:
         """Raises BucketNotAllowed unless jobs may read this bucket."""
@@ -229,62 +198,12 @@ class ObjectStore:
             self.put_report(key, b"{}")
         return key
 
-    def ensure_bucket(self, name: str) -> None:
-        """Makes the bucket unless it is there."""
-        region = self._settings.region
-        constraint: dict[str, Any] = (
-            {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        )
-        with store_errors(f"s3://{name}"):
-            try:
-                self._client().head_bucket(Bucket=name)
-            except boto.ClientError as error:
-                if http_status(error) != 404:
-                    raise
-                try:
-                    self._client().create_bucket(Bucket=name, **constraint)
-                except boto.ClientError as refusal:
-                    # Another process made it in the meantime; a stranger's bucket is BucketAlreadyExists with AWS.
-                    if s3_code(refusal) != "BucketAlreadyOwnedByYou":
-                        raise
-
-    def allow_origins(self, bucket: str, origins: Sequence[str]) -> None:
-        """Web pages of these origins, and no others, may upload to the bucket with presigned requests."""
-        with store_errors(f"s3://{bucket}"):
-            if not origins:
-                self._client().delete_bucket_cors(Bucket=bucket)
-                return
-            rule: CORSRuleTypeDef = {
-                "AllowedOrigins": list(origins),
-                "AllowedMethods": ["PUT", "POST"],
-                "AllowedHeaders": ["*"],
-                "ExposeHeaders": ["ETag"],
-                "MaxAgeSeconds": 600,
-            }
-            self._client().put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
-
-    def mark(self, bucket: str) -> str:
-        """Begins a multipart upload and gives it up: leaves nothing but its id, returned, in a store's own log."""
-        with store_errors(f"s3://{bucket}"):
-            begun = self._client().create_multipart_upload(Bucket=bucket, Key=MARKER_KEY)
-            self._client().abort_multipart_upload(Bucket=bucket, Key=MARKER_KEY, UploadId=begun["UploadId"])
-        return begun["UploadId"]
-
     def put_call(self, bucket: str, key: str, path: Path) -> Source:
         """Uploads a recording, in parts when it is large, and says where it is. Raises OSError for the file."""
         source = Source(bucket=bucket, key=key)
         with path.open("rb") as body, store_errors(source.uri):
             self._client().upload_fileobj(body, bucket, key)
         return source
-
-    def ping(self) -> None:
-        """Returns when the store answers and accepts the credentials; the results bucket need not be there yet."""
-        bucket = self._settings.results_bucket
-        try:
-            with store_errors(f"s3://{bucket}"):
-                self._client().head_bucket(Bucket=bucket)
-        except ObjectNotFound:
-            return
 
     def _write(
         self, chunks: Iterator[bytes], to: Path, source: Source, on_chunk: Callable[[int], None] | None
@@ -331,67 +250,6 @@ class ObjectStore:
             f"{source.uri} has {size_bytes:,} bytes or more; WARMLINE_S3_MAX_OBJECT_BYTES allows "
             f"{self._settings.max_object_bytes:,}."
         )
-
-    def _client(self) -> S3Client:
-        with self._lock:
-            if self._built is None:
-                self._built = _build_client(self._settings, self._attempts)
-            return self._built
-
-
-def _build_client(settings: S3Settings, attempts: int) -> S3Client:
-    import boto3  # takes a third of a second, which only a process that reads objects should pay
-    import botocore.session
-    from botocore.config import Config
-
-    access, secret = settings.access_key.get_secret_value(), settings.secret_key.get_secret_value()
-    if bool(access) != bool(secret):
-        raise ObjectForbidden("Set both WARMLINE_S3_ACCESS_KEY and WARMLINE_S3_SECRET_KEY, or neither.")
-    # Stores other than AWS: buckets have no host names there, and many know no checksum trailers.
-    elsewhere: dict[str, Any] = (
-        {
-            "s3": {"addressing_style": "path"},
-            "request_checksum_calculation": "when_required",
-            "response_checksum_validation": "when_required",
-        }
-        if settings.endpoint_url
-        else {}
-    )
-    if on_this_machine(settings.endpoint_url):
-        elsewhere["proxies"] = {}  # a company's proxy cannot reach this machine's own store
-    config = Config(
-        signature_version="s3v4",
-        connect_timeout=min(CONNECT_SECONDS, settings.timeout_seconds),
-        read_timeout=settings.timeout_seconds,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        user_agent_extra="warmline",
-        **elsewhere,
-    )
-    try:
-        with store_errors(settings.endpoint_url or "AWS S3"):
-            # A session of our own: boto3's default session is shared, and not safe to build from threads.
-            session = botocore.session.Session()
-            read_timestamps_quickly(session)
-            return boto3.session.Session(botocore_session=session).client(
-                "s3",
-                endpoint_url=settings.endpoint_url or None,
-                region_name=settings.region,
-                aws_access_key_id=access or None,
-                aws_secret_access_key=secret or None,
-                config=config,
-            )
-    except ValueError as error:
-        raise StoreMisconfigured(
-            f"WARMLINE_S3_ENDPOINT_URL is not a usable address: {settings.endpoint_url!r}."
-        ) from error
-
-
-def on_this_machine(endpoint_url: str) -> bool:
-    """Whether an address is one of this machine's own."""
-    try:
-        return urlsplit(endpoint_url).hostname in {"localhost", "127.0.0.1", "::1"}
-    except ValueError:
-        return False  # no address at all, as the client will say
 
 
 def _version(source: Source) -> dict[str, Any]:
