@@ -9,6 +9,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +238,15 @@ def test_a_body_over_the_limit(sender: httpx.Client, nothing_entered: None, size
     answer = sender.post(EVENTS, content=content)
     assert refused(answer) == (413, "body_too_large")
     assert "WARMLINE_TRIGGERS_MAX_BODY_BYTES" in answer.json()["detail"]
+
+
+def test_a_store_that_reads_only_when_it_has_sent_all_gets_its_answer(
+    api: ApiProcess, nothing_entered: None
+) -> None:
+    with closing(HTTPConnection(httpx.URL(api.url).netloc.decode(), timeout=20)) as connection:
+        connection.request("POST", EVENTS, b"x" * 10_000_000, {"Authorization": f"Bearer {TOKENS[0]}"})
+        answer = connection.getresponse()
+        assert (answer.status, json.load(answer)["code"]) == (413, "body_too_large")
 
 
 def test_a_body_at_the_limit_is_taken(sender: httpx.Client, upload: Upload) -> None:
