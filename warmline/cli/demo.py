@@ -15,10 +15,8 @@ from warmline.cli import consoles, tables
 from warmline.cli.api_client import ApiClient
 from warmline.cli.api_commands import follow_batch
 from warmline.cli.consoles import PLAIN
-from warmline.cli.stack_view import StackView
 from warmline.jobs.errors import InvalidRequest
 from warmline.jobs.records import BatchState, JobState
-from warmline.local.stack import running_stack
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "calls"
 ROLES = ("agent", "customer")
@@ -31,6 +29,9 @@ def demo(
     ),
 ) -> None:
     """Starts the one-machine stack, scores the sample calls through S3, API, queue and worker, and stops it."""
+    from warmline.cli.stack_view import StackView  # with the stack, a third of a second of every command's start
+    from warmline.local.stack import running_stack
+
     started = time.perf_counter()
     files = sorted(calls or (path for path in SAMPLES.iterdir() if path.is_file()))
     if missing := [path for path in files if not path.is_file()]:
