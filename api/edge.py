@@ -29,7 +29,6 @@ LARGE_AT_ONCE: Final = (
     2  # a batch of 100,000 keys takes some 50 MB while it is accepted: the others wait in their sockets
 )
 STRANGER_BYTES: Final = 512 * 1024  # a message of SNS has 256 KiB, and its quotes twice the room in JSON
-EVENT_PATIENCE_BYTES: Final = 16 * 1024**2  # a store that is cut off would only send the same again
 PROBES: Final = frozenset({"/health", "/live", "/ready"})
 SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -134,7 +133,8 @@ class LimitBody:
         A body not far over the limit is read to its end and dropped: a client that is cut off while it sends sees
         a reset connection instead of the answer.
         """
-        max_bytes, patience_bytes, too_large = self._limit(scope)
+        max_bytes, too_large = self._limit(scope)
+        patience_bytes = 4 * max_bytes
         announced = Headers(scope=scope).get("content-length", "0")
         if announced.isdigit() and int(announced) > patience_bytes:
             raise too_large
@@ -156,15 +156,12 @@ class LimitBody:
             raise too_large
         return bytes(body)
 
-    def _limit(self, scope: Scope) -> tuple[int, int, type[BodyTooLarge]]:
-        """The most bytes of a body, how many are heard before it is cut off, and the error for too many."""
+    def _limit(self, scope: Scope) -> tuple[int, type[BodyTooLarge]]:
         if scope["path"] != EVENTS_PATH:
-            return self._max_bytes, 4 * self._max_bytes, BodyTooLarge
-        max_bytes = self._max_event_bytes
+            return self._max_bytes, BodyTooLarge
         if scope.get(STRANGER):
-            max_bytes = min(STRANGER_BYTES, max_bytes)
-            return max_bytes, 4 * max_bytes, EventTooLarge
-        return max_bytes, max(4 * max_bytes, EVENT_PATIENCE_BYTES), EventTooLarge
+            return min(STRANGER_BYTES, self._max_event_bytes), EventTooLarge
+        return self._max_event_bytes, EventTooLarge
 
 
 def _log_request(scope: Scope, status: int, seconds: float) -> None:
