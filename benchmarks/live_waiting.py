@@ -17,11 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import look_at_facts
-from config.settings import load_settings
+from config.settings import Settings, load_settings
 from warmline.cli.api_client import ApiClient
 from warmline.jobs.records import JobStatus
 from warmline.local.stack import running_stack
@@ -63,21 +64,15 @@ def main() -> int:
 def measure(model: str, jobs: int, bulk: int, children: int, data: str) -> dict[str, Any]:
     """Waiting seconds of each live job, idle and busy."""
     facts = look_at_facts()
-    settings = load_settings(
-        with_stack=False,
-        WARMLINE_STACK_DATA_DIR=data,
-        WARMLINE_STACK_EMBED_REDIS="true",
-        WARMLINE_STACK_EMBED_S3="true",
+    settings = stack_settings(
+        model,
+        data,
         WARMLINE_STACK_TRIGGERS="false",  # calls are submitted by hand, each as often as it takes
-        WARMLINE_MODEL=model,
         WARMLINE_WORKER_CHILDREN=str(children),
     )
     with running_stack(settings) as stack, ApiClient(stack.settings.api) as api:
         source = {"bucket": stack.settings.s3.source_buckets[0], "key": KEY}
-        ObjectStore(stack.settings.s3).put_call(source["bucket"], KEY, CALL)
-        wait_for_jobs(api, source, UNMEASURED_JOBS)
-        idle, last = wait_for_jobs(api, source, jobs)
-        report = api.report(last)
+        idle, window_seconds, name = measure_idle(stack.settings, api, source, jobs)
         batch_id = api.submit_batch({"jobs": [{"source": source}] * bulk})
         while api.batch(batch_id).succeeded == 0:
             time.sleep(0.05)
@@ -86,15 +81,40 @@ def measure(model: str, jobs: int, bulk: int, children: int, data: str) -> dict[
         if ended == bulk:
             raise SystemExit("the bulk jobs were over before the live ones: ask for more of them")
         api.cancel_batch(batch_id)
-    windows = sum(len(channel.windows) for channel in report.channels)
     return {
         "machine": facts.to_json(),
-        "model": report.provenance.model.name,
-        "window_seconds": report.source.duration_seconds / report.provenance.rtfx / windows,
+        "model": name,
+        "window_seconds": window_seconds,
         "idle_seconds": idle,
         "busy_seconds": busy,
         "bulk_ended": ended,
     }
+
+
+def stack_settings(model: str, data: str, **variables: str) -> Settings:
+    """Of a stack with servers of its own in a fresh directory."""
+    of_the_stack = {
+        "WARMLINE_STACK_DATA_DIR": data,
+        "WARMLINE_STACK_EMBED_REDIS": "true",
+        "WARMLINE_STACK_EMBED_S3": "true",
+        "WARMLINE_MODEL": model,
+    }
+    overrides: dict[str, Any] = of_the_stack | variables
+    return load_settings(with_stack=False, **overrides)
+
+
+def measure_idle(
+    settings: Settings, api: ApiClient, source: dict[str, str], jobs: int
+) -> tuple[list[float], float, str]:
+    """Uploads the sample call; each live job's waiting, the seconds that one window takes, the model's name."""
+    with closing(ObjectStore(settings.s3)) as store:
+        store.put_call(source["bucket"], source["key"], CALL)
+    wait_for_jobs(api, source, UNMEASURED_JOBS)
+    seconds, last = wait_for_jobs(api, source, jobs)
+    report = api.report(last)
+    windows = sum(len(channel.windows) for channel in report.channels)
+    window_seconds = report.source.duration_seconds / report.provenance.rtfx / windows
+    return seconds, window_seconds, report.provenance.model.name
 
 
 def wait_for_jobs(api: ApiClient, source: dict[str, str], jobs: int) -> tuple[list[float], str]:

@@ -24,9 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.live_waiting import CALL, p95, wait_for_jobs
+from benchmarks.live_waiting import CALL, measure_idle, p95, stack_settings, wait_for_jobs
 from benchmarks.machine import look_at_facts
-from config.settings import Settings, load_settings
+from config.settings import Settings
 from warmline.cli.api_client import ApiClient
 from warmline.jobs import keys
 from warmline.jobs.records import JobStatus
@@ -36,7 +36,6 @@ from warmline.objects.store import ObjectStore
 LIVE_KEY = "submitted/live.wav"  # no upload's job: it is submitted
 UPLOADERS = 8
 CALL_SECONDS = 0.5
-UNMEASURED_JOBS = 3
 ENTERED_SECONDS = 600.0  # longest wait for all uploads to be in the ledger
 
 
@@ -60,21 +59,11 @@ def main() -> int:
 def measure(model: str, uploads: int, per_minute: int, jobs: int, data: str) -> dict[str, Any]:
     """Waiting seconds of live jobs in the three states, and what became of the uploads."""
     facts = look_at_facts()
-    settings = load_settings(
-        with_stack=False,
-        WARMLINE_STACK_DATA_DIR=data,
-        WARMLINE_STACK_EMBED_REDIS="true",
-        WARMLINE_STACK_EMBED_S3="true",
-        WARMLINE_MODEL=model,
-        WARMLINE_TRIGGERS_JOBS_PER_MINUTE=str(per_minute),
-    )
+    settings = stack_settings(model, data, WARMLINE_TRIGGERS_JOBS_PER_MINUTE=str(per_minute))
     with running_stack(settings) as stack, ApiClient(stack.settings.api) as api:
         bucket = stack.settings.s3.source_buckets[0]
         live = {"bucket": bucket, "key": LIVE_KEY}
-        ObjectStore(stack.settings.s3).put_call(bucket, LIVE_KEY, CALL)
-        wait_for_jobs(api, live, UNMEASURED_JOBS)
-        idle, last = wait_for_jobs(api, live, jobs)
-        report = api.report(last)
+        idle, window_seconds, name = measure_idle(stack.settings, api, live, jobs)
         ledger = _Books(stack.settings)
         before = ledger.count()
         recording = Path(data) / "short.wav"
@@ -95,11 +84,10 @@ def measure(model: str, uploads: int, per_minute: int, jobs: int, data: str) -> 
         bulk_ended = ledger.count()["ended"] - ended - len(dripping)
         drip_seconds = time.monotonic() - since
         redis_bytes = ledger.used_bytes
-    windows = sum(len(channel.windows) for channel in report.channels)
     return {
         "machine": facts.to_json(),
-        "model": report.provenance.model.name,
-        "window_seconds": report.source.duration_seconds / report.provenance.rtfx / windows,
+        "model": name,
+        "window_seconds": window_seconds,
         "idle_seconds": idle,
         "during_upload_seconds": during,
         "dripping_seconds": dripping,

@@ -137,6 +137,15 @@ def running_s3(directory: Path, *, notification: str = "") -> Iterator[S3Setting
 
     `notification` is the content of its notification.toml: to whom it announces uploads.
     """
+    with running_seaweedfs(directory, notification=notification) as server:
+        yield S3Settings(
+            endpoint_url=server.endpoint_url, access_key=server.access_key, secret_key=server.secret_key
+        )
+
+
+@contextmanager
+def running_seaweedfs(directory: Path, *, notification: str = "") -> Iterator[SeaweedfsServer]:
+    """As `running_s3`, for a test that wants to know where its parts are."""
     require_server(seaweedfs_binary)
     server = SeaweedfsServer(
         directory=directory,
@@ -155,9 +164,9 @@ def running_s3(directory: Path, *, notification: str = "") -> Iterator[S3Setting
             server.answers,
             directory=server.working_directory,
             environment=cleared,
-        ):
-            yield S3Settings(
-                endpoint_url=server.endpoint_url, access_key=server.access_key, secret_key=server.secret_key
-            )
+        ) as process:
+            yield server
+            if notification:
+                process.kill()  # with a webhook it takes 10 s to end by itself
     finally:
         server.remove_sockets()

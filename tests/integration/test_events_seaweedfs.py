@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import subprocess
 import threading
 from collections import Counter
@@ -18,8 +17,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.servers import require_server, running, wait_until
-from warmline.local.seaweedfs import CLEARED_VARIABLES, SeaweedfsPorts, SeaweedfsServer, seaweedfs_binary
+from tests.servers import running_seaweedfs, wait_until
+from warmline.local.seaweedfs import SeaweedfsServer, seaweedfs_binary
 from warmline.objects.events import Decoded, Upload, decode, decode_log_entry
 
 KEYS = [
@@ -70,24 +69,9 @@ def receiving() -> Iterator[Receiver]:
 @contextmanager
 def told_by(directory: Path, receiver: Receiver) -> Iterator[SeaweedfsServer]:
     """A SeaweedFS that posts what happens to a receiver."""
-    require_server(seaweedfs_binary)
-    server = SeaweedfsServer(
-        directory=directory,
-        ports=SeaweedfsPorts.choose(),
-        access_key=secrets.token_hex(10),
-        secret_key=secrets.token_urlsafe(24),
-    )
-    server.write_configuration()
     webhook = f'[notification.webhook]\nenabled = true\nendpoint = "http://127.0.0.1:{receiver.server_port}/"\n'
-    (server.working_directory / "notification.toml").write_text(webhook)
-    cleared = dict.fromkeys(CLEARED_VARIABLES, "")
-    log, where = directory / "server.log", server.working_directory
-    try:
-        with running(server.command, log, server.answers, directory=where, environment=cleared) as process:
-            yield server
-            process.kill()  # with a webhook it takes 10 s to end by itself
-    finally:
-        server.remove_sockets()
+    with running_seaweedfs(directory, notification=webhook) as server:
+        yield server
 
 
 def logged(server: SeaweedfsServer, is_enough: Any) -> list[Any]:

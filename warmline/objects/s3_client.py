@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from config.settings import S3Settings
 from warmline.jobs.errors import ObjectForbidden, StoreMisconfigured
 from warmline.objects.failures import store_errors
+from warmline.objects.lazy_client import LazyClient
 from warmline.objects.timestamps import read_timestamps_quickly
 
 if TYPE_CHECKING:
@@ -18,31 +18,20 @@ CONNECT_SECONDS = 5.0  # a store that is there answers a SYN within this; the re
 ATTEMPTS = 3
 
 
-class HasS3Client:
+class HasS3Client(LazyClient["S3Client"]):
     """What speaks S3. Threads may share it; it connects at first use, so a fork may lie between."""
 
     def __init__(self, settings: S3Settings, *, attempts: int = ATTEMPTS) -> None:
         """`attempts` are tries of each request; the waits between them are the client's own."""
+        super().__init__()
         self._settings = settings
         self._attempts = attempts
-        self._lock = threading.Lock()
-        self._built: S3Client | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(endpoint_url={self._settings.endpoint_url or 'AWS'!r})"
 
-    def close(self) -> None:
-        """Closes the connections; the next call opens new ones."""
-        with self._lock:
-            client, self._built = self._built, None
-        if client is not None:
-            client.close()
-
-    def _client(self) -> S3Client:
-        with self._lock:
-            if self._built is None:
-                self._built = _build_client(self._settings, self._attempts)
-            return self._built
+    def _build(self) -> S3Client:
+        return _build_client(self._settings, self._attempts)
 
 
 def _build_client(settings: S3Settings, attempts: int) -> S3Client:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from config.settings import SqsSettings
 from warmline.jobs.errors import QueueMisconfigured
+from warmline.objects.lazy_client import LazyClient
 from warmline.objects.queue_failures import queue_errors
 from warmline.objects.s3_client import ATTEMPTS, CONNECT_SECONDS, on_this_machine
 
@@ -45,15 +45,14 @@ class QueueFacts:
     max_receives: int | None  # how often that is
 
 
-class EventQueue:
+class EventQueue(LazyClient["SQSClient"]):
     """A client of one queue. Threads may share it; it connects at first use."""
 
     def __init__(self, settings: SqsSettings, *, default_region: str) -> None:
         """`default_region` is for settings without one."""
+        super().__init__()
         self._settings = settings
         self._region = settings.region or default_region
-        self._lock = threading.Lock()
-        self._built: SQSClient | None = None
 
     def __repr__(self) -> str:
         return f"EventQueue({self.name!r})"
@@ -62,13 +61,6 @@ class EventQueue:
     def name(self) -> str:
         """The last part of its URL, for people."""
         return self._settings.queue_url.rstrip("/").rpartition("/")[2]
-
-    def close(self) -> None:
-        """Closes the connections; the next call opens new ones."""
-        with self._lock:
-            client, self._built = self._built, None
-        if client is not None:
-            client.close()
 
     def describe(self) -> QueueFacts:
         """What SQS says of the queue; also the way to find out whether it can be used."""
@@ -156,11 +148,8 @@ class EventQueue:
                 f"set WARMLINE_SQS_REGION={named[1]}."
             )
 
-    def _client(self) -> SQSClient:
-        with self._lock:
-            if self._built is None:
-                self._built = _build_client(self._settings, self._region)
-            return self._built
+    def _build(self) -> SQSClient:
+        return _build_client(self._settings, self._region)
 
 
 def _build_client(settings: SqsSettings, region: str) -> SQSClient:
