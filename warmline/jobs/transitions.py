@@ -151,11 +151,11 @@ local function stand_in_line(id, lane)
   ring()
 end
 
--- It gets into its line when it is due. Until then it can be cancelled and looked at as one that stands there.
+-- It gets into its line when it is due, for which the feeder looks by itself. Until then it can be cancelled and
+-- looked at as one that stands there.
 local function hold_back(id, lane, due_ms)
   redis.call('ZADD', HELD, whole(due_ms), lane .. ':' .. id)
   redis.call('HSET', JOB .. id, 'retry_at_ms', whole(due_ms))
-  ring()
 end
 
 -- It waits there no more, if it did.
