@@ -2,11 +2,12 @@
 
     python -m benchmarks.upload_drip [--uploads 2000] [--per-minute 600] [--jobs 60] [--model mini] [--json FILE]
 
-Starts the one-machine stack in a fresh directory with a pace for uploads' jobs, and measures how long live jobs
-wait: before the upload, while objects are put where no rule sees them, while the upload goes on, and while its
-jobs drip into the bulk lane. Uploaders, S3 and workers share this machine's cores, so the second and the third
-say what that costs. Goals: every upload has one job; its jobs keep to the pace; the live p95 beside them is below
-twice that of the idle stack plus the time of one window.
+Starts the one-machine stack in a fresh directory with a pace for uploads' jobs. Puts the sample call into the
+bucket a few times, one after another: how long from S3's answer to the job, to its child, to its report. Then
+measures how long live jobs wait: before the upload, while objects are put where no rule sees them, while the
+upload goes on, and while its jobs drip into the bulk lane. Uploaders, S3 and workers share this machine's cores,
+so the second and the third say what that costs. Goals: every upload has one job; its jobs keep to the pace; the
+live p95 beside them is below twice that of the idle stack plus the time of one window.
 """
 
 from __future__ import annotations
@@ -18,20 +19,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.live_waiting import CALL, measure_idle, p95, stack_settings, wait_for_jobs
 from benchmarks.machine import look_at_facts
 from config.settings import Settings, process_environment
-from warmline.cli.api_client import ApiClient
+from warmline.cli.api_client import ApiClient, ApiProblem
 from warmline.jobs import keys
-from warmline.jobs.records import JobStatus
+from warmline.jobs.records import JobState, JobStatus
+from warmline.jobs.upload_ledger import upload_job_id
 from warmline.local.stack import running_stack
+from warmline.objects.store import ObjectStore
 
 LIVE_KEY = "submitted/live.wav"  # no upload's job: it is submitted
 UNSEEN_PREFIX, MAX_UNSEEN = "submitted/night/", 4000
 CALL_SECONDS = 0.5
+ALONE, ALONE_SECONDS = 20, 60.0
 ENTERED_SECONDS = 600.0  # longest wait for all uploads to be in the ledger
 
 
@@ -60,6 +66,7 @@ def measure(model: str, uploads: int, per_minute: int, jobs: int, data: str) -> 
         bucket = stack.settings.s3.source_buckets[0]
         live = {"bucket": bucket, "key": LIVE_KEY}
         idle, window_seconds, name = measure_idle(stack.settings, api, live, jobs)
+        alone = _upload_alone(stack.settings, api, Path(data))
         ledger = _Books(stack.settings)
         recording = Path(data) / "short.wav"
         _write_short(recording)
@@ -81,6 +88,7 @@ def measure(model: str, uploads: int, per_minute: int, jobs: int, data: str) -> 
         "model": name,
         "window_seconds": window_seconds,
         "idle_seconds": idle,
+        "alone": alone,
         "upload_unseen_seconds": beside,
         "during_upload_seconds": during,
         "dripping_seconds": dripping,
@@ -99,6 +107,12 @@ def _print(figures: dict[str, Any]) -> bool:
     print(f"machine         {machine['cpu']}, {machine['cores']} cores, load {machine['load_average']}")
     print(f"started         {machine['started_at']}")
     print(f"model           {figures['model']}, one window {figures['window_seconds'] * 1000:.0f} ms")
+    for name, seconds in figures["alone"].items():
+        milliseconds = [each * 1000 for each in seconds]
+        print(
+            f"{name:<15} median {statistics.median(milliseconds):.1f} ms, most {max(milliseconds):.1f} ms after"
+            f" S3's answer, of {len(seconds)} uploads, one after another"
+        )
     goal = 2 * p95(figures["idle_seconds"]) + figures["window_seconds"]
     reached = p95(figures["dripping_seconds"]) < goal
     for name in ("idle", "upload_unseen", "during_upload", "dripping"):
@@ -123,6 +137,44 @@ def _write_short(path: Path) -> None:
 
     samples, rate_hz = soundfile.read(CALL)
     soundfile.write(path, samples[: int(CALL_SECONDS * rate_hz)], rate_hz, subtype="ULAW")
+
+
+def _upload_alone(settings: Settings, api: ApiClient, directory: Path) -> dict[str, list[float]]:
+    """Seconds from S3's answer until the job is in the ledger, is claimed, and has its report."""
+    import numpy
+    import soundfile
+
+    samples, rate_hz = soundfile.read(CALL)
+    seconds: dict[str, list[float]] = {"entered": [], "claimed": [], "reported": []}
+    with closing(ObjectStore(settings.s3)) as store:
+        for number in range(ALONE):
+            file = directory / f"alone-{number}.wav"
+            soundfile.write(file, numpy.roll(samples, number, axis=0), rate_hz, subtype="ULAW")
+            source = store.put_call(settings.s3.source_buckets[0], f"alone/{number}.wav", file)
+            answered = datetime.now(UTC)
+            job_id = upload_job_id(source.bucket, source.key, store.head(source).etag)
+            state = _ended(api, job_id)
+            moments = {
+                "entered": state.job.created_at,
+                "claimed": state.started_at,
+                "reported": state.finished_at,
+            }
+            for name, moment in moments.items():
+                if moment is None:
+                    raise SystemExit(f"the job did not succeed: {state.failure}")
+                seconds[name].append((moment - answered).total_seconds())
+    return seconds
+
+
+def _ended(api: ApiClient, job_id: str) -> JobState:
+    deadline = time.monotonic() + ALONE_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(ApiProblem):  # it is not there yet
+            state = api.job(job_id)
+            if state.status.finished:
+                return state
+        time.sleep(0.01)
+    raise SystemExit("an upload had no report in time")
 
 
 def _upload(
