@@ -12,6 +12,7 @@ from mypy_boto3_s3.client import S3Client
 from pydantic import SecretStr, ValidationError
 
 from config.settings import RedisSettings, S3Settings, Settings
+from tests.unit.jobs.conftest import worker
 from warmline.jobs.errors import InvalidRequest
 from warmline.jobs.reconcile_ledger import ReconcileLedger
 from warmline.jobs.reconciliation import Wanted
@@ -20,6 +21,7 @@ from warmline.jobs.submission import submit_job
 from warmline.jobs.upload_ledger import UploadJob, UploadLedger, upload_job_id
 from warmline.objects.events import Upload
 from warmline.objects.reconcile import Reconciler
+from warmline.objects.reconcile_schedule import ReconcileSchedule
 from warmline.objects.report_keys import report_key
 from warmline.objects.store import ObjectStore
 from warmline.triggers.intake import Intake
@@ -124,6 +126,46 @@ def test_by_rules_what_uploads_missed_gets_the_jobs_that_it_would_have_had(
     missed = jobs["live/missed.wav"].job
     assert (missed.lane, missed.options, missed.metadata) == ("live", live.options, {"kind": "live"})
     assert sum(state.retry_at is not None for state in jobs.values()) == 3  # of four, at the rule's pace
+
+
+@pytest.fixture
+def live_rule(settings: Settings, s3_client: S3Client, s3_prefix: str) -> Iterator[Intake]:
+    """An intake with a rule for one of two calls that are there."""
+    for name in ("live/1", "other"):
+        s3_client.put_object(Bucket="calls", Key=f"{s3_prefix}{name}.wav", Body=name.encode())
+    rule = Rule(name="live", bucket="calls", prefix=f"{s3_prefix}live/", lane="live")
+    ledger = UploadLedger.connect(settings.redis, settings.jobs)
+    with closing(Intake(settings, Rules(rules=(rule,)), ledger, ObjectStore(settings.s3))) as intake:
+        yield intake
+
+
+def test_without_being_asked_for_rules_have_no_say(
+    settings: Settings, ledger: ReconcileLedger, live_rule: Intake, s3_prefix: str
+) -> None:
+    with closing(Reconciler(settings, rules=live_rule)) as reconciler:
+        run = reconciler.carry_out(reconciler.begin(Wanted(bucket="calls", prefix=s3_prefix), "m"))
+    assert (run.counts.found, run.counts.enqueued) == (2, 2)
+    assert {state.job.lane for state in ledger.list()} == {"bulk"}
+
+
+def test_the_schedule_goes_by_the_rules_where_the_settings_say_so(
+    settings: Settings, ledger: ReconcileLedger, live_rule: Intake, s3_prefix: str
+) -> None:
+    jobs = settings.jobs.model_copy(
+        update={
+            "reconcile_prefixes": (f"s3://calls/{s3_prefix}",),
+            "reconcile_seconds": 60,
+            "reconcile_by_rules": True,
+        }
+    )
+    ledger.beat(worker("w", 1, model_hash="m"), ttl_seconds=30)
+    with closing(Reconciler(settings, rules=live_rule)) as reconciler:
+        schedule = ReconcileSchedule(settings.model_copy(update={"jobs": jobs}), reconciler)
+        assert schedule.step()
+        schedule.stop()
+    assert [(state.job.source.key, state.job.lane) for state in ledger.list()] == [
+        (f"{s3_prefix}live/1.wav", "live")
+    ]
 
 
 def test_rules_decide_alone_and_only_where_there_are_some(settings: Settings) -> None:

@@ -87,10 +87,12 @@ def take_messages(raw: Any, queue: str) -> list[str]:
     return [job_id_of_message(text) or "" for text in texts]
 
 
-def worker(name: str, warm: int, *, lanes: tuple[Lane, ...] = ("live", "bulk")) -> WorkerState:
+def worker(
+    name: str, warm: int, *, lanes: tuple[Lane, ...] = ("live", "bulk"), model_hash: str = ""
+) -> WorkerState:
     now = datetime.now(UTC)
     child = ChildState(
         pid=9, model="mini", mini=True, engine="torch", device="cpu", precision="fp32", threads=1,
-        load_seconds=0.5, warm_since=now,
+        load_seconds=0.5, warm_since=now, model_hash=model_hash,
     )  # fmt: skip
     return WorkerState(name=name, host="h", pid=1, lanes=lanes, children=warm, warm=(child,) * warm, seen_at=now)
