@@ -23,6 +23,9 @@ WarmlineError
     ├── JobNotFound, BatchNotFound, BatchTooLarge, ReportNotReady, NotReplayable
     ├── ModelUnusable, DeviceUnavailable
     └── InternalError         a bug of ours: the log has the traceback, the user has this sentence
+
+What only one room can raise stands there: NotAnEvent (objects), SnsTopicNotAllowed and its like (triggers), StackError
+(local), what is wrong with a request (api/problems.py).
 """
 
 from __future__ import annotations
