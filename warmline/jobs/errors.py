@@ -24,8 +24,8 @@ WarmlineError
     ├── ModelUnusable, DeviceUnavailable
     └── InternalError         a bug of ours: the log has the traceback, the user has this sentence
 
-What only one room can raise stands there: NotAnEvent (objects), SnsTopicNotAllowed and its like (triggers), StackError
-(local), what is wrong with a request (api/problems.py).
+What only one room can raise stands there: NotAnEvent (objects), SnsTopicNotAllowed and its like (triggers),
+StackError (local), what is wrong with a request (api/problems.py).
 """
 
 from __future__ import annotations
