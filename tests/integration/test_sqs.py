@@ -190,7 +190,7 @@ def test_a_poller_that_is_told_to_stop_leaves_nothing_hidden(
     assert [line["threads_left"] for line in stopped] == [False]
     assert aws.hidden(queue) == 0
     assert aws.left(queue) == 150 - jobs
-    assert 20 <= jobs < 150, "it was not in the middle"
+    assert 0 < jobs < 150, "it was not in the middle"
 
 
 def test_a_poller_that_is_killed_loses_no_job_and_doubles_none(aws: AwsServer, tmp_path: Path) -> None:

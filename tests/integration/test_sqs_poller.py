@@ -337,7 +337,7 @@ def test_it_stops_at_once_while_redis_is_away_and_gives_back_what_it_has(
         wait_until(lambda: bool(work.said("sqs_waits")), "it waits")
         started = time.monotonic()
         assert work.poller.stop()
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
     assert (aws.left(queue), aws.hidden(queue)) == (1, 0)
 
 

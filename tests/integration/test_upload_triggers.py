@@ -174,7 +174,7 @@ def test_sigterm_ends_it_soon_and_it_goes_on_where_it_was(stack: UploadsStack, p
     # When it is told to end, then it does, with the process that printed the log
     began = time.monotonic()
     assert stack.stop_follower() == 0
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
     assert not tail.is_running()
     assert "Traceback" not in stack.log.read_text()
     # Its marks leave nothing in the bucket

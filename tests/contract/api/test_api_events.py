@@ -399,7 +399,7 @@ def test_many_events_do_not_keep_others_waiting(api: ApiProcess) -> None:
             waits.append(time.perf_counter() - started)
         assert {post.result().status_code for post in posts} == {202}
     assert sorted(waits)[len(waits) // 2] < 0.3
-    assert max(waits) < 1.5
+    assert max(waits) < 4
 
 
 def test_what_may_pass_is_to_be_sent_again(
