@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from config.settings import S3Settings, SettingsError
 from warmline.jobs.records import Source
 from warmline.objects.failures import store_errors
-from warmline.objects.s3_client import HasS3Client
+from warmline.objects.s3_client import HasS3Client, build_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -101,15 +101,14 @@ class Presigner(HasS3Client):
             )
         return SignedUpload(method="POST", url=signed["url"], fields=signed["fields"])
 
-    def _client(self) -> S3Client:
-        client = super()._client()
+    def _build(self) -> S3Client:
+        client = super()._build()
         if self._settings.endpoint_url:
             return client
         # Of AWS, boto3 signs for the address of no region, which sends uploaders on to the region's own: there the
         # signature, made for another host, is refused.
-        self._settings = self._settings.model_copy(update={"endpoint_url": client.meta.endpoint_url})
-        self.close()
-        return super()._client()
+        client.close()
+        return build_client(self._settings.model_copy(update={"endpoint_url": client.meta.endpoint_url}))
 
 
 def _check_address(url: str) -> None:

@@ -31,10 +31,11 @@ class HasS3Client(LazyClient["S3Client"]):
         return f"{type(self).__name__}(endpoint_url={self._settings.endpoint_url or 'AWS'!r})"
 
     def _build(self) -> S3Client:
-        return _build_client(self._settings, self._attempts)
+        return build_client(self._settings, self._attempts)
 
 
-def _build_client(settings: S3Settings, attempts: int) -> S3Client:
+def build_client(settings: S3Settings, attempts: int = ATTEMPTS) -> S3Client:
+    """boto3's client as the settings say. Raises ObjectForbidden, StoreMisconfigured."""
     import boto3  # takes a third of a second, which only a process that reads objects should pay
     import botocore.session
     from botocore.config import Config
