@@ -114,10 +114,10 @@ def test_a_multipart_upload_is_one_job(site: Site, road: str) -> None:
 def test_what_a_store_sends_to_try_the_queue_is_no_upload(site: Site) -> None:
     # Two of the roads began with a test event each, before the poller was there
     site.settle()
-    skipped: Counter[str] = Counter()
-    for line in site.poller.lines("sqs_messages_taken"):
-        skipped.update(line["skipped"])
-    assert skipped["test_event"] >= 1
+    wait_until(
+        lambda: any("test_event" in line["skipped"] for line in site.poller.lines("sqs_messages_taken")),
+        "it says that it skipped one",
+    )
     assert site.aws.dead(site.queue) == 0
 
 
@@ -167,7 +167,9 @@ def test_two_pollers_make_one_job_of_each_of_many_uploads(aws: AwsServer, redis_
         # Each comes twice, as SQS may have it
         aws.send(queue, [body([record(bucket, key, sequencer="01")]) for key in keys + keys[:20]])
         wait_until(lambda: aws.left(queue) == 0, "the queue is empty", interval_seconds=0.1)
-        assert all(poller.lines("sqs_messages_taken") for poller in (one, two)), "one did it all"
+        wait_until(
+            lambda: all(poller.lines("sqs_messages_taken") for poller in (one, two)), "both say what they did"
+        )
     assert [key for _, key in uploaded(settings.redis)] == keys
     assert aws.dead(queue) == 0
 
@@ -220,9 +222,16 @@ def test_a_poller_that_is_killed_loses_no_job_and_doubles_none(aws: AwsServer, t
         (tmp_path / "sqs.log").unlink()
         with running_sqs(tmp_path, settings) as poller:
             wait_until(lambda: aws.left(queue) == 0, "the messages came back")
-            taken = [line["uploads"] for line in poller.lines("sqs_messages_taken")]
-        assert sum((Counter(uploads) for uploads in taken), Counter()) == {"known": 4, "entered": 4}
+            # It says so after it has deleted them
+            wait_until(lambda: taken_by(poller).total() == 8, "it says what became of them")
+            assert taken_by(poller) == {"known": 4, "entered": 4}
         assert [key for _, key in uploaded(settings.redis)] == [f"{n}.wav" for n in range(8)]
+
+
+def taken_by(poller: SqsProcess) -> Counter[str]:
+    """What became of the uploads that it took."""
+    lines = poller.lines("sqs_messages_taken")
+    return sum((Counter[str](line["uploads"]) for line in lines), Counter[str]())
 
 
 def hold(pid: int, stack: ExitStack) -> None:
