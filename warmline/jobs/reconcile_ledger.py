@@ -49,10 +49,7 @@ if of_upload[1] and not is_over(of_upload[1]) and string.find(of_upload[2], ARGV
   return of_upload[1]
 end
 if waiting() >= tonumber(ARGV[5]) then return 'full' end
-if status then
-  redis.call('ZREM', JOBS .. status, id)
-  redis.call('DEL', JOB .. id, REPORT .. id)
-end
+if status then forget(id) end
 enter(id, ARGV[2], ARGV[3], '', -1)
 stand_in_line(id, ARGV[4])
 return 'entered'

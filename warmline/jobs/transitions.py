@@ -137,6 +137,12 @@ local function lose(id, most, failure, dead_retention, retention)
   return 'queued'
 end
 
+-- As if it had never been, or to be entered anew.
+local function forget(id)
+  redis.call('ZREM', JOBS .. redis.call('HGET', JOB .. id, 'status'), id)
+  redis.call('DEL', JOB .. id, REPORT .. id)
+end
+
 local function is_over(status) return status ~= 'queued' and status ~= 'running' end
 
 -- Whether the attempt is the job's last and has not ended: else what it has to say is of no interest.
@@ -336,7 +342,6 @@ return 1
 # ARGV: job id. 0: it is not dead.
 PURGE = f"""{SHARED}
 if redis.call('HGET', JOB .. ARGV[1], 'status') ~= 'dead' then return 0 end
-redis.call('ZREM', JOBS .. 'dead', ARGV[1])
-redis.call('DEL', JOB .. ARGV[1])
+forget(ARGV[1])
 return 1
 """

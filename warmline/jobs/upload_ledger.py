@@ -55,10 +55,7 @@ local is_known = redis.call('EXISTS', JOB .. id) == 1 and not again
 if not is_known and waiting() >= tonumber(ARGV[5]) then return 'full' end
 if sequencer ~= '' then redis.call('SET', latest, sequencer, 'EX', ARGV[8]) end
 if is_known then return 'known' end
-if again then
-  redis.call('ZREM', JOBS .. redis.call('HGET', JOB .. id, 'status'), id)
-  redis.call('DEL', JOB .. id)
-end
+if again then forget(id) end
 enter(id, ARGV[2], ARGV[3], '', -1)
 local interval = tonumber(ARGV[11])
 if interval > 0 then
