@@ -77,11 +77,16 @@ def plan_small(scenario: str, settings: Settings, _: StackDirectory, __: OnEvent
 
 
 def show(event: Event) -> None:
-    """A line an event; a part's own lines are labelled."""
+    """A line an event; a part's own lines are labelled.
+
+    Events come from several threads, and `print` writes a line in pieces: so each line is one write.
+    """
     if isinstance(event, LogLine):
-        print(f"{event.part} | {event.line}", flush=True)
+        line = f"{event.part} | {event.line}"
     else:
-        print(type(event).__name__, event.__dict__.get("part", ""), flush=True)
+        line = f"{type(event).__name__} {event.__dict__.get('part', '')}"
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def main(data: str, scenario: str) -> int:
