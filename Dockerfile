@@ -28,6 +28,6 @@ ENV OMP_WAIT_POLICY=PASSIVE
 ARG TORCH=torch==2.13.0
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install --constraint constraints.txt --extra-index-url "${TORCH_INDEX}" "${TORCH}" \
-    && pip install --constraint constraints.txt --editable ".[worker]" flower==2.2.0
+    && pip install --constraint constraints.txt --editable ".[worker,export]" flower==2.2.0
 USER warmline
 CMD ["warmline-worker"]

@@ -94,6 +94,59 @@ class AudioSettings(Section):
     )
 
 
+class AnalysisSettings(Section):
+    """Where a report draws its lines (docs/reports.md gives the sources)."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}ANALYSIS_")
+
+    categories_file: str = Field(
+        "", description="TOML file of categories that reports are matched with; empty: none"
+    )
+    low_confidence: float = Field(
+        0.35, ge=0, le=1, description="a channel whose dominant emotion scores less is flagged low_confidence"
+    )
+    clipped_share: float = Field(
+        0.001, gt=0, le=1, description="share of clipped samples from which a channel is flagged clipping"
+    )
+    one_sided_share: float = Field(
+        0.9, gt=0.5, le=1, description="share of all talk time from which one channel makes a call one_sided"
+    )
+    interruption_seconds: float = Field(
+        0.3, gt=0, description="both sides speak for so long before it is an interruption"
+    )
+    longest_silences: int = Field(5, ge=0, le=1000, description="how many of a call's silences a report lists")
+    silence_seconds: float = Field(2.0, gt=0, description="shortest silence that is listed")
+
+
+class WebhooksSettings(Section):
+    """Who is told when jobs and batches end."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}WEBHOOKS_")
+
+    urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="http(s) addresses that events are posted to, comma-separated; empty: none"
+    )
+    secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="whsec_… that sign them; the first is the present one, later ones sign beside it"
+    )
+    events: Annotated[
+        tuple[Literal["job.succeeded", "job.failed", "job.cancelled", "job.dead", "batch.finished"], ...],
+        NoDecode,
+    ] = Field(
+        ("job.succeeded", "job.failed", "job.cancelled", "job.dead", "batch.finished"),
+        description="which events are posted, comma-separated",
+    )
+    allow_private: bool = Field(
+        False, description="true: also to addresses of private networks, loopback and the like"
+    )
+    max_attempts: int = Field(10, ge=1, le=30, description="tries before a delivery is given up")
+    retry_seconds: float = Field(5.0, gt=0, description="wait before the second try; grows with each")
+    max_retry_seconds: float = Field(6 * 3600.0, gt=0, description="longest wait between two tries")
+    timeout_seconds: float = Field(15.0, gt=0, description="longest wait for a receiver's answer")
+    concurrency: int = Field(8, ge=1, le=64, description="deliveries under way at once")
+    retention_seconds: int = Field(7 * 86400, ge=60, description="how long the log of deliveries is kept")
+
+
 class RedisSettings(Section):
     """The ledger and the broker."""
 
@@ -350,11 +403,13 @@ class Settings(BaseModel):
     general: GeneralSettings = Field(default_factory=GeneralSettings)
     emotion: EmotionSettings = Field(default_factory=EmotionSettings)
     audio: AudioSettings = Field(default_factory=AudioSettings)
+    analysis: AnalysisSettings = Field(default_factory=AnalysisSettings)
     redis: RedisSettings = Field(default_factory=RedisSettings)
     s3: S3Settings = Field(default_factory=S3Settings)
     triggers: TriggersSettings = Field(default_factory=TriggersSettings)
     sqs: SqsSettings = Field(default_factory=SqsSettings)
     uploads: UploadsSettings = Field(default_factory=UploadsSettings)
+    webhooks: WebhooksSettings = Field(default_factory=WebhooksSettings)
     jobs: JobsSettings = Field(default_factory=JobsSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
@@ -373,8 +428,8 @@ class Settings(BaseModel):
         return self
 
     SECTIONS: ClassVar[tuple[str, ...]] = (
-        "general", "emotion", "audio", "redis", "s3", "triggers", "sqs", "uploads", "jobs", "worker", "api",
-        "flower", "stack", "log",
+        "general", "emotion", "audio", "analysis", "redis", "s3", "triggers", "sqs", "uploads", "webhooks", "jobs",
+        "worker", "api", "flower", "stack", "log",
     )  # fmt: skip
 
 

@@ -1,6 +1,8 @@
-"""The report: what a job leaves behind. A versioned document; unknown fields are an error.
+"""The report, version 1: what a job leaves behind. A versioned document; unknown fields are an error.
 
-Times are milliseconds from the start of the call, so that reports of two channels and two tools line up.
+Times are milliseconds from the start of the call, so that reports of two channels and two tools line up. Spans are
+half-open: `end_ms` is the first millisecond that is not part of one. Levels are in dBFS: decibels of the RMS below
+full scale, where a square wave of full scale has 0. docs/reports.md says how each figure is made.
 """
 
 from __future__ import annotations
@@ -15,7 +17,28 @@ from warmline.jobs.records import Metadata, Options, Record
 # The keys of every `scores`, where the model has these labels. A model with others keeps its own.
 STANDARD_LABELS = ("angry", "disgusted", "fearful", "happy", "neutral", "other", "sad", "surprised", "unknown")
 
-Flag = Literal["no_speech", "truncated"]
+Scores = dict[str, float]
+
+Flag = Literal[
+    "no_speech",  # nothing to score: a result, not an error
+    "truncated",  # the file ends before its audio does, or parts of it could not be decoded
+    "mono",  # one channel: nobody can tell whose voice it is, or both are mixed
+    "one_sided",  # nearly all speech is in one of several channels
+    "low_confidence",  # in a channel no emotion stands out
+    "clipping",  # a channel was recorded too loud: its peaks are cut off
+]
+
+
+class Span(Record):
+    """A stretch of time."""
+
+    start_ms: int
+    end_ms: int
+
+    @property
+    def duration_ms(self) -> int:
+        """How long it is."""
+        return self.end_ms - self.start_ms
 
 
 class SourceFacts(Record):
@@ -55,7 +78,9 @@ class Provenance(Record):
 
     warmline_version: str
     model: ModelProvenance
-    options: Options
+    options: Options = Field(description="as asked for; what is not said has its default")
+    window_seconds: float = Field(5.0, description="the longest window (WARMLINE_AUDIO_WINDOW_SECONDS)")
+    speech_threshold: float = Field(0.5, description="WARMLINE_AUDIO_SPEECH_THRESHOLD")
     stage_seconds: dict[str, float] = Field(
         description="wall seconds by stage: fetch; decode and speech, which run beside score; and score, during "
         "which the engine worked or kept the call waiting. So their sum may pass the wall time of the analysis"
@@ -66,30 +91,153 @@ class Provenance(Record):
     analysed_at: datetime
 
 
-class ScoredWindow(Record):
+class ScoredWindow(Span):
     """One stretch of one channel that the model scored as a whole."""
 
-    start_ms: int
-    end_ms: int
     top: str = Field(description="the label with the highest score")
-    scores: dict[str, float] = Field(description="probability by label; sums to 1")
+    margin: float = Field(0.0, description="how far the highest score is above the second")
+    speech_share: float = Field(1.0, description="which part of it is speech, 0 to 1")
+    loudness_dbfs: float | None = Field(None, description="RMS of all of it; null for digital silence")
+    scores: Scores = Field(description="probability by label; sums to 1")
+
+
+class PartSummary(Span):
+    """A quarter or a tenth of the call. Of a window that lies across its edge the part inside counts."""
+
+    scored_ms: int = Field(description="how much of it windows cover; each window's time counts")
+    top: str | None = Field(description="the label with the highest mean score; null without windows")
+    scores: Scores = Field(description="duration-weighted mean of the windows' scores; empty without windows")
 
 
 class ChannelSummary(Record):
     """A channel in one line. Windows count by their duration."""
 
-    top: str | None = Field(description="the label with the highest mean score; null without speech")
-    scores: dict[str, float] = Field(description="duration-weighted mean of the windows' scores")
+    top: str | None = Field(description="the dominant emotion: the highest mean score; null without speech")
+    confidence: float | None = Field(
+        None, description="the dominant emotion's mean score, 0 to 1; null without speech"
+    )
+    top_share: float | None = Field(
+        None, description="share of the scored time in which the dominant emotion is on top"
+    )
+    scores: Scores = Field(description="the distribution: duration-weighted mean of the windows' scores")
+    quarters: tuple[PartSummary, ...] = Field((), description="four equal parts of the call")
+    tenths: tuple[PartSummary, ...] = Field((), description="ten equal parts of the call")
+    change: Scores = Field(
+        default_factory=dict,
+        description="by label: mean score of the last quarter minus the first's; empty where one has no windows",
+    )
+    volatility: float | None = Field(
+        None,
+        description="how much the emotion changes from one window to the next: half the sum of the scores' absolute "
+        "differences, 0 (never) to 1 (entirely, each time), averaged; null with fewer than two windows",
+    )
+
+
+class ChannelLevel(Record):
+    """How loud a channel is; null where there is nothing to measure."""
+
+    speech_dbfs: float | None = Field(description="RMS of the stretches of speech")
+    noise_dbfs: float | None = Field(description="RMS of everything else, digital silence left out")
+    peak_dbfs: float | None = Field(description="the largest sample")
+    clipped_share: float = Field(description="share of the samples that lie in a cut-off peak, 0 to 1")
+
+
+class Tone(Span):
+    """A signal that is no speech, whatever it sounds like to a voice activity detector."""
+
+    kind: Literal["dtmf", "tone"] = Field(description="dtmf: a key of the telephone; tone: any other steady tone")
+    digit: str | None = Field(None, description="the key, where it is one: 0 to 9, *, #, A to D")
+    frequencies_hz: tuple[int, ...] = Field(description="the strongest one or two")
 
 
 class ChannelReport(Record):
-    """One side of the call."""
+    """One side of the call, or one of the two speakers that a mono call was split into."""
 
-    index: int
-    role: str = Field(description="from the options; else mono, or channel_0, channel_1, …")
-    speech_seconds: float
+    index: int = Field(description="the channel of the recording; the two speakers of a split call share it")
+    role: str = Field(description="from the call's metadata or the options; else mono, channel_0, channel_1, …")
+    speech_seconds: float = Field(description="talk time: how long this side speaks")
+    talk_share: float | None = Field(None, description="its part of all sides' talk time; null without any speech")
+    speech: tuple[Span, ...] = Field((), description="where it speaks, in order, without padding")
+    level: ChannelLevel | None = Field(None, description="null for a speaker of a split call")
+    tones: tuple[Tone, ...] = Field(
+        (), description="DTMF and long tones, which do not count as speech; at most 500"
+    )
     summary: ChannelSummary
-    windows: tuple[ScoredWindow, ...] = Field(description="in order, none overlapping")
+    windows: tuple[ScoredWindow, ...] = Field(
+        description="in order; none overlapping, but for granularity=frame and across speakers of a split call"
+    )
+
+
+class Breakdown(Record):
+    """Where the call's time goes. Adds up to the call's duration, to the millisecond."""
+
+    talk_ms: int = Field(description="exactly one side speaks")
+    overlap_ms: int = Field(description="two or more speak at once")
+    silence_ms: int = Field(description="nobody speaks")
+    excluded_ms: int = Field(0, description="left out by the call's metadata or the options")
+
+
+class Interruption(Span):
+    """One side begins while the other speaks, and the other gives way or is talked over."""
+
+    by: str = Field(description="the role of the side that begins")
+    by_channel: int = Field(description="its place in `channels`")
+    of: str = Field(description="the role of the side that was speaking")
+    of_channel: int = Field(description="its place in `channels`")
+    overlap_ms: int = Field(description="how long both speak; start_ms to end_ms")
+
+
+class Conversation(Record):
+    """The call's sides together."""
+
+    breakdown: Breakdown
+    longest_silences: tuple[Span, ...] = Field(description="the longest first; nobody speaks")
+    interruptions: tuple[Interruption, ...] = Field(
+        (), description="in order; only of calls with two sides, and none inside what is left out"
+    )
+    excluded: tuple[Span, ...] = Field((), description="left out of speech, scores and silences, in order")
+
+
+class MatchedRange(Span):
+    """Where a category applies."""
+
+    channel: int | None = Field(None, description="the place in `channels`; null: the whole call")
+    role: str | None = None
+
+
+class CategoryMatch(Record):
+    """A category that applies to this call."""
+
+    category: str
+    ranges: tuple[MatchedRange, ...] = Field(description="in order; empty for one that is about the whole call")
+
+
+class Categories(Record):
+    """What the rules of WARMLINE_CATEGORIES_FILE make of this call."""
+
+    digest: str = Field(description="of the rules, 16 hex digits; other rules give another")
+    matches: tuple[CategoryMatch, ...] = ()
+
+
+class EmbeddingFile(Record):
+    """Where the windows' embeddings lie: a row for each window, the channels after one another as in the report."""
+
+    format: Literal["npy", "parquet"]
+    uri: str = Field(description="s3://bucket/key, or a file's path")
+    rows: int
+    dimensions: int = Field(description="float32 values in a row: the model's features, averaged over the window")
+
+
+class SpeakerSplit(Record):
+    """How a mono call was split into two speakers, and how far that can be trusted."""
+
+    method: str = Field(description="what did it, with its version")
+    confidence: float | None = Field(
+        description="0 (one voice, or a guess) to 1 (two clearly different voices); null without speech"
+    )
+    uncertain_share: float | None = Field(
+        description="share of the speech that could be either speaker's; null without speech"
+    )
 
 
 class Report(Record):
@@ -97,8 +245,20 @@ class Report(Record):
 
     version: Literal["1"] = "1"
     job_id: str | None = Field(description="null when made without a queue (warmline analyze)")
+    batch_id: str | None = None
     metadata: Metadata = Field(default_factory=dict)
     source: ReportSource
     provenance: Provenance
     channels: tuple[ChannelReport, ...]
+    conversation: Conversation | None = Field(
+        None, description="null for granularity=utterance, which does not look for speech"
+    )
     flags: tuple[Flag, ...] = ()
+    categories: Categories | None = Field(None, description="null where no rules were given")
+    embeddings: EmbeddingFile | None = Field(None, description="null where none were asked for")
+    speakers: SpeakerSplit | None = Field(None, description="null where the channels are the recording's own")
+
+    @property
+    def duration_ms(self) -> int:
+        """The call's length."""
+        return round(self.source.duration_seconds * 1000)

@@ -172,7 +172,12 @@ class ObjectStore(Buckets):
 
     def list_report_keys(self, prefix: str) -> Iterator[str]:
         """The keys in the results bucket that begin so, in the store's order, page by page."""
-        return (entry["Key"] for entry in self._list(self._settings.results_bucket, prefix, 1000))
+        return (key for key, _ in self.list_reports(prefix))
+
+    def list_reports(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """As `list_report_keys`, each key with its ETag (without quotes)."""
+        for entry in self._list(self._settings.results_bucket, prefix, 1000):
+            yield entry["Key"], entry.get("ETag", "").strip('"')
 
     def _list(self, bucket: str, prefix: str, page_size: int) -> Iterator[Any]:
         pages = (

@@ -35,7 +35,7 @@ RECORDING_SUFFIXES: Final = (
 )  # fmt: skip
 
 _OBJECT, _TAG = "object.", "tag."  # what a field of the metadata begins with that is not the key's
-_MEANINGLESS_WITH_SKIP: Final = ("lane", "granularity", "roles", "jobs_per_minute", "rerun", "metadata")
+_MEANINGLESS_WITH_SKIP: Final = (*Options.model_fields, "lane", "jobs_per_minute", "rerun", "metadata")
 _SENTENCES: Final = {  # for pydantic's own, which name a regular expression
     "name": "give it 1 to 64 letters, digits, spaces, _ or -",
     "bucket": "that is no bucket's name: 3 to 63 small letters, digits, - and .",
@@ -57,7 +57,7 @@ def _is_pattern(text: str) -> str:
 
 
 class RuleEntry(Options):
-    """One `[[rule]]` as the file has it. Its granularity and roles are the options of its jobs."""
+    """One `[[rule]]` as the file has it. Its options are those of its jobs."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 _\-]{1,64}$")]
     bucket: BucketName | None = None
@@ -80,7 +80,7 @@ class RuleEntry(Options):
     @property
     def options(self) -> Options:
         """What its jobs are asked to do."""
-        return Options(granularity=self.granularity, roles=self.roles)
+        return Options.model_validate({name: getattr(self, name) for name in Options.model_fields})
 
     @property
     def named_buckets(self) -> tuple[str, ...]:

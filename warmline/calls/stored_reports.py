@@ -1,0 +1,175 @@
+"""Reports that were made: read from S3, from a folder or from a file of JSON lines, many at once and in order.
+
+Rules applied anew, exports, aggregates and overviews all read them here. What cannot be read as a report is told of
+and left out; it never ends the reading.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from warmline.calls.report import Report
+from warmline.jobs.errors import InvalidRequest, WarmlineError
+from warmline.jobs.records import ReportLocation
+from warmline.objects.store import ObjectStore
+
+READERS = 8  # requests under way at once: S3 answers after milliseconds in which nothing else would happen
+AHEAD = 4 * READERS  # reports that are read before they are asked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRef:
+    """A report that was found, not yet read."""
+
+    place: str  # s3://bucket/key, a file's path, or path:line
+    version: str  # changes when the report does: an ETag, or a file's time and size
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredReport(ReportRef):
+    """A report and where it lies."""
+
+    report: Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable(ReportRef):
+    """What lies among reports and cannot be read as one."""
+
+    reason: str
+
+
+class Shelf(Protocol):
+    """A place where reports are."""
+
+    def refs(self) -> Iterator[ReportRef]:
+        """All of them, in the place's own order. Raises what the place raises when it cannot be listed."""
+
+    def body(self, ref: ReportRef) -> bytes:
+        """One report's JSON. Raises WarmlineError, OSError."""
+
+
+class BucketShelf:
+    """The results bucket, below a prefix."""
+
+    def __init__(self, store: ObjectStore, bucket: str, prefix: str) -> None:
+        self._store = store
+        self._bucket = bucket
+        self._prefix = prefix
+
+    def refs(self) -> Iterator[ReportRef]:
+        """See `Shelf`; what is no report by its name (embeddings, markers) is left out."""
+        for key, etag in self._store.list_reports(self._prefix):
+            if key.endswith(".json") and "@" in key:
+                yield ReportRef(place=f"s3://{self._bucket}/{key}", version=etag)
+
+    def body(self, ref: ReportRef) -> bytes:
+        """See `Shelf`."""
+        key = ref.place.removeprefix(f"s3://{self._bucket}/")
+        return self._store.get_report(ReportLocation(bucket=self._bucket, key=key))
+
+
+class FolderShelf:
+    """The files `*.json` below a folder, each a report."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def refs(self) -> Iterator[ReportRef]:
+        """See `Shelf`; in the order of their paths."""
+        for path in sorted(self._folder.rglob("*.json")):
+            status = path.stat()
+            yield ReportRef(place=str(path), version=f"{status.st_mtime_ns}-{status.st_size}")
+
+    def body(self, ref: ReportRef) -> bytes:
+        """See `Shelf`."""
+        return Path(ref.place).read_bytes()
+
+
+class LinesShelf:
+    """A file with one report a line, as `warmline analyze --json` writes it; `-` is stdin."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._line = b""
+
+    def refs(self) -> Iterator[ReportRef]:
+        """See `Shelf`. The lines are read once, in order: each body has to be taken before the next ref."""
+        file = sys.stdin.buffer if str(self._path) == "-" else self._path.open("rb")
+        with file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    self._line = line
+                    yield ReportRef(place=f"{self._path}:{number}", version=str(number))
+
+    def body(self, ref: ReportRef) -> bytes:  # noqa: ARG002 - it is the line that was just found
+        """See `Shelf`."""
+        return self._line
+
+
+def open_shelf(place: str, store: Callable[[], ObjectStore], *, bucket: str, prefix: str) -> Shelf:
+    """The shelf at `place`: s3://bucket/prefix (of the results bucket), a folder, a .jsonl file, or `-` for stdin.
+
+    An empty place is the results bucket below its prefix. `store` is called only where S3 is meant. Raises
+    InvalidRequest.
+    """
+    if not place:
+        return BucketShelf(store(), bucket, prefix)
+    if place.startswith("s3://"):
+        named, _, below = place.removeprefix("s3://").partition("/")
+        if named != bucket:
+            raise InvalidRequest(f"{place}: reports are in the bucket {bucket} (WARMLINE_S3_RESULTS_BUCKET)")
+        return BucketShelf(store(), bucket, below or prefix)
+    path = Path(place)
+    if path.is_dir():
+        return FolderShelf(path)
+    if place == "-" or path.is_file():
+        return LinesShelf(path)
+    raise InvalidRequest(f"{place} is no folder, no file of JSON lines and no s3://bucket/prefix")
+
+
+def read_reports(
+    shelf: Shelf, *, wanted: Callable[[ReportRef], bool] | None = None
+) -> Iterator[StoredReport | Unreadable]:
+    """The shelf's reports in its order, READERS at once; only those that are `wanted`, of which others are not read.
+
+    Memory: AHEAD reports at most, besides the one that was handed out. Raises what the shelf raises when listed.
+    """
+    refs: Iterable[ReportRef] = shelf.refs() if wanted is None else filter(wanted, shelf.refs())
+    if isinstance(shelf, LinesShelf):
+        yield from (_read(shelf, ref) for ref in refs)
+        return
+    waiting: deque[Future[StoredReport | Unreadable]] = deque()
+    with ThreadPoolExecutor(READERS, thread_name_prefix="reports") as pool:
+        try:
+            for ref in refs:
+                waiting.append(pool.submit(_read, shelf, ref))
+                if len(waiting) >= AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _read(shelf: Shelf, ref: ReportRef) -> StoredReport | Unreadable:
+    try:
+        report = Report.model_validate_json(shelf.body(ref))
+    except WarmlineError as error:
+        return Unreadable(place=ref.place, version=ref.version, reason=error.message)
+    except OSError as error:
+        return Unreadable(place=ref.place, version=ref.version, reason=str(error))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        return Unreadable(place=ref.place, version=ref.version, reason=f"no report: {where}: {first['msg']}")
+    return StoredReport(place=ref.place, version=ref.version, report=report)

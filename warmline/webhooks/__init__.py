@@ -1,0 +1,1 @@
+"""Telling others that jobs and batches have ended."""
