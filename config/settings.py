@@ -99,9 +99,6 @@ class AnalysisSettings(Section):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}ANALYSIS_")
 
-    categories_file: str = Field(
-        "", description="TOML file of categories that reports are matched with; empty: none"
-    )
     low_confidence: float = Field(
         0.35, ge=0, le=1, description="a channel whose dominant emotion scores less is flagged low_confidence"
     )
@@ -116,6 +113,14 @@ class AnalysisSettings(Section):
     )
     longest_silences: int = Field(5, ge=0, le=1000, description="how many of a call's silences a report lists")
     silence_seconds: float = Field(2.0, gt=0, description="shortest silence that is listed")
+
+
+class CategoriesSettings(Section):
+    """What a call centre calls its calls: rules over reports."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}CATEGORIES_")
+
+    file: str = Field("", description="TOML file of categories that reports are matched with; empty: none")
 
 
 class WebhooksSettings(Section):
@@ -404,6 +409,7 @@ class Settings(BaseModel):
     emotion: EmotionSettings = Field(default_factory=EmotionSettings)
     audio: AudioSettings = Field(default_factory=AudioSettings)
     analysis: AnalysisSettings = Field(default_factory=AnalysisSettings)
+    categories: CategoriesSettings = Field(default_factory=CategoriesSettings)
     redis: RedisSettings = Field(default_factory=RedisSettings)
     s3: S3Settings = Field(default_factory=S3Settings)
     triggers: TriggersSettings = Field(default_factory=TriggersSettings)
@@ -428,7 +434,7 @@ class Settings(BaseModel):
         return self
 
     SECTIONS: ClassVar[tuple[str, ...]] = (
-        "general", "emotion", "audio", "analysis", "redis", "s3", "triggers", "sqs", "uploads", "webhooks", "jobs",
+        "general", "emotion", "audio", "analysis", "categories", "redis", "s3", "triggers", "sqs", "uploads", "webhooks", "jobs",
         "worker", "api", "flower", "stack", "log",
     )  # fmt: skip
 
