@@ -11,25 +11,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from warmline.calls.palette import CONFIDENT, letter_of, look_of
 from warmline.calls.report import ChannelReport, Report, ScoredWindow
 
 STRIP_CELLS = 48
 NARROW = 110  # columns; a narrower terminal gets a shorter strip and fewer columns
-CONFIDENT = 0.5  # a window's letter is a capital from this score on
-
-# A letter and a colour for each standard label. The colours are of Okabe and Ito's palette, which people with any
-# kind of colour vision can tell apart (https://jfly.uni-koeln.de/color/).
-LETTERS: dict[str, tuple[str, str]] = {
-    "angry": ("a", "#D55E00"),
-    "disgusted": ("d", "#CC79A7"),
-    "fearful": ("f", "#F0E442"),
-    "happy": ("h", "#009E73"),
-    "neutral": ("n", "#999999"),
-    "other": ("o", "#BBBBBB"),
-    "sad": ("s", "#0072B2"),
-    "surprised": ("u", "#56B4E9"),
-    "unknown": ("x", "#777777"),
-}
 SILENCE = "·"
 
 
@@ -51,16 +37,15 @@ def strip(windows: Iterable[ScoredWindow], duration_seconds: float, cells: int =
 
 
 def _letter(window: ScoredWindow) -> tuple[str, str]:
-    letter, colour = LETTERS.get(window.top, (window.top[:1] or "?", "white"))
-    return (letter.upper() if window.scores[window.top] >= CONFIDENT else letter), colour
+    return letter_of(window.top, window.scores), look_of(window.top).colour
 
 
 def legend(labels: Iterable[str]) -> Text:
     """What the letters mean."""
     line = Text("  ")
     for label in labels:
-        letter, colour = LETTERS.get(label, (label[:1], "white"))
-        line.append(letter, style=f"bold {colour}").append(f"={label}  ", style="dim")
+        look = look_of(label)
+        line.append(look.letter, style=f"bold {look.colour}").append(f"={label}  ", style="dim")
     line.append(f"{SILENCE}=silence  ", style="dim")
     return line.append(f"(capital: score of {CONFIDENT:g} or more)", style="dim")
 
@@ -106,7 +91,7 @@ def _verdict(channel: ChannelReport) -> tuple[Text, str]:
     top = channel.summary.top
     if top is None:
         return Text("no speech", style="dim"), ""
-    return Text(top, style=LETTERS.get(top, ("", "white"))[1]), f"{channel.summary.scores[top]:.2f}"
+    return Text(top, style=look_of(top).colour), f"{channel.summary.scores[top]:.2f}"
 
 
 def print_report(console: Console, report: Report) -> None:
@@ -122,7 +107,7 @@ def print_report(console: Console, report: Report) -> None:
                 channel.role,
                 clock(window.start_ms),
                 clock(window.end_ms),
-                Text(f"{ranked[0][0]} {ranked[0][1]:.2f}", style=LETTERS.get(ranked[0][0], ("", "white"))[1]),
+                Text(f"{ranked[0][0]} {ranked[0][1]:.2f}", style=look_of(ranked[0][0]).colour),
                 "  ".join(f"{label} {score:.2f}" for label, score in ranked[1:]),
             )
     console.print()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from warmline.calls.palette import LOOKS
 from warmline.calls.report import STANDARD_LABELS, ScoredWindow
-from warmline.cli.tables import LETTERS, clock, strip
+from warmline.cli.tables import clock, strip
 
 
 def window(start_ms: int, end_ms: int, top: str, score: float) -> ScoredWindow:
@@ -35,8 +36,8 @@ def test_a_call_without_speech_is_all_dots() -> None:
 
 
 def test_every_standard_label_has_a_letter_of_its_own() -> None:
-    assert set(LETTERS) == set(STANDARD_LABELS)
-    assert len({letter for letter, _ in LETTERS.values()}) == len(LETTERS)
+    assert set(LOOKS) == set(STANDARD_LABELS)
+    assert len({look.letter for look in LOOKS.values()}) == len(LOOKS)
 
 
 def test_a_label_that_is_not_standard_shows_by_its_initial() -> None:
