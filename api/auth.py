@@ -23,7 +23,7 @@ from config.settings import ApiSettings, Settings, SettingsError
 from warmline.jobs.errors import WarmlineError
 from warmline.triggers.sns import SnsTopicNotAllowed
 
-OPEN_PATHS: Final = frozenset({"/health", "/live", "/ready", "/openapi.json"})
+OPEN_PATHS: Final = frozenset({"/health", "/live", "/ready", "/openapi.json", "/v1/schemas/report"})
 EVENTS_PATH: Final = "/v1/events/s3"
 STRANGER: Final = "warmline.stranger"  # in a request's scope: it had no key, and its signature has to be verified
 

@@ -21,6 +21,7 @@ from warmline.cli import (
     doctor,
     model,
     reconcile,
+    schema,
     stack,
     triggers,
 )
@@ -42,6 +43,7 @@ app.command("jobs")(api_commands.jobs)
 app.command("batches")(api_commands.batches)
 app.command("report")(api_commands.report)
 app.command("reconcile")(reconcile.reconcile)
+app.command("schema")(schema.schema)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(model.app, name="model")
 app.add_typer(triggers.app, name="triggers")
