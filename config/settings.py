@@ -434,8 +434,8 @@ class Settings(BaseModel):
         return self
 
     SECTIONS: ClassVar[tuple[str, ...]] = (
-        "general", "emotion", "audio", "analysis", "categories", "redis", "s3", "triggers", "sqs", "uploads", "webhooks", "jobs",
-        "worker", "api", "flower", "stack", "log",
+        "general", "emotion", "audio", "analysis", "categories", "redis", "s3", "triggers", "sqs", "uploads",
+        "webhooks", "jobs", "worker", "api", "flower", "stack", "log",
     )  # fmt: skip
 
 
