@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+from config.rule_files import RuleFile
 from config.settings import Settings, TriggersSettings
 from warmline.jobs.records import Lane, Metadata, Options, Source
 from warmline.triggers.patterns import Pattern, Template
-from warmline.triggers.rules_file import RECORDING_SUFFIXES, RuleEntry, read_rules, refusal
+from warmline.triggers.rules_file import RECORDING_SUFFIXES, RuleEntry, read_rules, rule_file
 
 MAX_VALUE_CHARACTERS = 1024  # of a job's metadata
 
@@ -129,18 +130,18 @@ class Rules:
         where reports would land under a rule's prefix and so trigger themselves.
         """
         triggers, s3 = settings.triggers, settings.s3
+        file = rule_file(Path(triggers.file).expanduser())
         if triggers.file:
-            path = Path(triggers.file).expanduser()
-            rules = tuple(rule for entry in read_rules(path) for rule in _rules_of(entry, settings, path))
+            rules = tuple(rule for entry in read_rules(file) for rule in _rules_of(entry, settings, file))
         else:
-            path, rules = Path(), _without_file(s3.source_buckets, triggers)
+            rules = _without_file(s3.source_buckets, triggers)
         made = cls(
             rules=rules,
             ignore_prefixes=triggers.ignore_prefixes,
             reports=(s3.results_bucket, s3.results_prefix),
         )
         if triggers.file:
-            made._refuse_loops(path)
+            made._refuse_loops(file)
         return made
 
     def match(self, source: Source) -> Match | None:
@@ -178,7 +179,7 @@ class Rules:
                 found.append(f"{rule.name!r} never applies: {taker.name!r} before it takes all its keys")
         return found
 
-    def _refuse_loops(self, path: Path) -> None:
+    def _refuse_loops(self, file: RuleFile) -> None:
         """Raises SettingsError where reports would land under a rule's prefix."""
         if self.reports is None:
             return
@@ -197,8 +198,7 @@ class Rules:
                 for earlier in self.rules[:number]
             )
             if not skipped and not any(both.startswith(prefix) for prefix in self.ignore_prefixes):
-                raise refusal(
-                    path,
+                raise file.refusal(
                     f"rule {rule.name!r}: reports, written to s3://{bucket}/{reports}, would land "
                     f"under its prefix {rule.prefix!r} and trigger themselves; set WARMLINE_S3_RESULTS_BUCKET or "
                     "WARMLINE_S3_RESULTS_PREFIX to another place, or skip that prefix in a rule before this one",
@@ -218,14 +218,13 @@ def _without_file(buckets: Sequence[str], triggers: TriggersSettings) -> tuple[R
     )
 
 
-def _rules_of(entry: RuleEntry, settings: Settings, path: Path) -> Iterator[Rule]:
+def _rules_of(entry: RuleEntry, settings: Settings, file: RuleFile) -> Iterator[Rule]:
     """An entry's rule for each of its buckets. Raises SettingsError for one that jobs may not read."""
     allowed = settings.s3.source_buckets
     pace = settings.triggers.jobs_per_minute if entry.jobs_per_minute is None else entry.jobs_per_minute
     for bucket in entry.named_buckets or allowed[:1]:
         if bucket not in allowed:
-            raise refusal(
-                path,
+            raise file.refusal(
                 f"rule {entry.name!r}: the bucket {bucket!r} is not on the allow-list WARMLINE_S3_SOURCE_BUCKETS; "
                 "add it there",
             )

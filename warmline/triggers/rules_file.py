@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,12 +16,12 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
-from config.settings import SettingsError
+from config.rule_files import RuleFile, first_fault, near, plain_fault
 from warmline.jobs.records import BucketName, Lane, Metadata, Options
 from warmline.triggers.patterns import Pattern, Template
 
-MAX_FILE_BYTES: Final = 1024**2
 MAX_RULES: Final = 1000
 
 # What the files are called that Warmline's decoders read. Which decoder takes one is decided by its content alone.
@@ -114,7 +112,7 @@ class RuleEntry(Options):
                     continue
                 there = f"its fields are {', '.join(sorted(known))}" if known else "the rule has none with fields"
                 raise ValueError(
-                    f"metadata.{line}: {{{field}}} is not in the pattern ({there}{_near(field, known)}); "
+                    f"metadata.{line}: {{{field}}} is not in the pattern ({there}{near(field, known)}); "
                     "what is not in the key is {object.NAME} or {tag.NAME}"
                 )
         return self
@@ -133,83 +131,32 @@ class RuleEntry(Options):
             )
 
 
-def read_rules(path: Path) -> Sequence[RuleEntry]:
+def rule_file(path: Path) -> RuleFile:
+    """The file, to be read."""
+    return RuleFile(path=path, variable="WARMLINE_TRIGGERS_FILE", table="rule", plural="rules", most=MAX_RULES)
+
+
+def read_rules(file: RuleFile) -> Sequence[RuleEntry]:
     """The file's rules, in their order. Raises SettingsError."""
-    document = _read(path)
-    if unknown := [key for key in document if key != "rule"]:
-        raise refusal(path, f"unknown key {unknown[0]!r}{_near(unknown[0], ['rule'])}; rules are tables [[rule]]")
-    tables = document.get("rule", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise refusal(path, "`rule` is no list of tables; begin each rule with [[rule]], in double brackets")
-    if not tables:
-        raise refusal(path, "there is no [[rule]]; without a file every recording in the source buckets is scored")
-    if len(tables) > MAX_RULES:
-        raise refusal(path, f"{len(tables):,} rules, and {MAX_RULES:,} are allowed; join some by a pattern")
+    tables = file.tables(
+        none="without a file every recording in the source buckets is scored", too_many="join some by a pattern"
+    )
     entries: dict[str, RuleEntry] = {}
     for number, table in enumerate(tables, start=1):
-        where = _name_of(number, table.get("name"))
+        where = file.name_of(number, table.get("name"))
         try:
             entry = RuleEntry.model_validate(table)
         except ValidationError as error:
-            raise refusal(path, f"{where}: {_describe(error, table)}") from None
+            left = [name for name in RuleEntry.model_fields if name not in table]
+            sentence = first_fault(error, known=left, noun="rule", say=_describe)
+            raise file.refusal(f"{where}: {sentence}") from None
         if entry.name in entries:
-            raise refusal(path, f"{where}: an earlier rule has this name; give each its own")
+            raise file.refusal(f"{where}: an earlier rule has this name; give each its own")
         entries[entry.name] = entry
     return tuple(entries.values())
 
 
-def refusal(path: Path, what: str) -> SettingsError:
-    """The error for a file that cannot be used as it is."""
-    return SettingsError(f"WARMLINE_TRIGGERS_FILE {path}: {what}")
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        if not path.is_file():
-            raise refusal(path, "there is no such file; write it, or set the variable to nothing for no file")
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise refusal(path, f"it cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise refusal(path, f"it is larger than {MAX_FILE_BYTES:,} bytes, which no file of rules needs to be")
-    try:
-        return tomllib.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise refusal(path, f"it is not UTF-8 at byte {error.start + 1}; save it as UTF-8") from None
-    except RecursionError:
-        raise refusal(path, "it is nested too deeply; a rule needs one table in another at most") from None
-    except (
-        ValueError
-    ) as error:  # tomllib's own, which says the line; and Python's, of a number with too many digits
-        raise refusal(path, f"it is not TOML: {error}") from None
-
-
-def _name_of(number: int, name: object) -> str:
-    return f"rule {number} ({name!r})" if isinstance(name, str) and len(name) <= 64 else f"rule {number}"
-
-
-def _describe(error: ValidationError, table: Mapping[str, Any]) -> str:
-    """The first fault in a sentence, and how many more there are."""
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    # An unknown key first: it is what the others may come from.
-    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
-    place = [str(part) for part in fault["loc"]]
-    match fault["type"]:
-        case "extra_forbidden":
-            known = [name for name in RuleEntry.model_fields if name not in table]
-            sentence = f"unknown key {place[0]!r}{_near(place[0], known)}"
-        case "missing":
-            sentence = f"it has no {place[0]}; each rule needs one"
-        case "string_pattern_mismatch" if place[0] in _SENTENCES:
-            sentence = f"{place[0]}: {_SENTENCES[place[0]]}"
-        case _:
-            message = fault["msg"].removeprefix("Value error, ")
-            # A fault in a name of the metadata is told of by the name itself, and `[key]`.
-            sentence = ": ".join(filter(None, [".".join(part for part in place if part != "[key]"), message]))
-    return sentence + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+def _describe(fault: ErrorDetails, place: Sequence[str]) -> str:
+    if fault["type"] == "string_pattern_mismatch" and place[0] in _SENTENCES:
+        return f"{place[0]}: {_SENTENCES[place[0]]}"
+    return plain_fault(fault, place)

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from config.rule_files import MAX_FILE_BYTES
 from config.settings import S3Settings, Settings, SettingsError, TriggersSettings
 from warmline.audio.pyav_decoder import _DEMUXERS
 from warmline.jobs.records import Metadata, Options, Source
 from warmline.triggers.rules import Match, Rule, Rules
-from warmline.triggers.rules_file import MAX_FILE_BYTES, RECORDING_SUFFIXES
+from warmline.triggers.rules_file import RECORDING_SUFFIXES
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "config" / "triggers.example.toml"
@@ -174,7 +175,7 @@ METADATA_OF = RULE + 'pattern = "{agent}_{id}.wav"\n[rule.metadata]\n'
         (RULE + 'buckets = ["calls", "payroll"]', "'payroll' is not on the allow-list WARMLINE_S3_SOURCE_BUCKETS"),
         (RULE + 'bucket = "payroll"', "'payroll' is not on the allow-list WARMLINE_S3_SOURCE_BUCKETS"),
         (RULE + 'lane = "fast"', "lane: Input should be 'live' or 'bulk'"),
-        (RULE + 'granularity = "frame"', "granularity: Input should be 'segment' or 'utterance'"),
+        (RULE + 'granularity = "word"', "granularity: Input should be 'segment', 'utterance' or 'frame'"),
         (RULE + 'roles = ["Agent"]', "roles: a role is a small letter"),
         (RULE + 'roles = "agent"', "roles: Input should be a valid tuple"),
         (RULE + 'suffixes = [""]', "suffixes.0: String should have at least 1 character"),
