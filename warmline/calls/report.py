@@ -26,6 +26,7 @@ Flag = Literal[
     "one_sided",  # nearly all speech is in one of several channels
     "low_confidence",  # in a channel no emotion stands out
     "clipping",  # a channel was recorded too loud: its peaks are cut off
+    "metadata_unreadable",  # the call's metadata say roles or ranges in a way that cannot be read: left aside
 ]
 
 
@@ -128,8 +129,8 @@ class ChannelSummary(Record):
     )
     volatility: float | None = Field(
         None,
-        description="how much the emotion changes from one window to the next: half the sum of the scores' absolute "
-        "differences, 0 (never) to 1 (entirely, each time), averaged; null with fewer than two windows",
+        description="how much the emotion changes from one window to the next: half the sum of the scores' "
+        "absolute differences, 0 (never) to 1 (entirely, each time), averaged; null with fewer than two windows",
     )
 
 
@@ -220,7 +221,7 @@ class Categories(Record):
 
 
 class EmbeddingFile(Record):
-    """Where the windows' embeddings lie: a row for each window, the channels after one another as in the report."""
+    """Where the windows' embeddings lie: a row a window, channel after channel as in the report."""
 
     format: Literal["npy", "parquet"]
     uri: str = Field(description="s3://bucket/key, or a file's path")
