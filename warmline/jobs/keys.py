@@ -40,6 +40,17 @@ RECONCILER = f"{PREFIX}reconciler"  # a string, the id of the reconciliation tha
 RECONCILED = f"{PREFIX}reconciliation:"  # + its id: a string, how far it is, JSON
 RECONCILE_DUE = f"{PREFIX}reconciled"  # a string that is there until the periodic reconciliation is due
 
+LISTENED = f"{PREFIX}listened"  # a hash: an event that somebody is to be told of -> how many may wait in ENDINGS
+ENDINGS = f"{PREFIX}endings"  # a stream of such events, until each receiver's deliveries are made of them
+DROPPED = f"{PREFIX}endings-dropped"  # a string: how many left it before that, because too many waited
+DELIVERY = f"{PREFIX}delivery:"  # + delivery id: a string, packed, what is posted and what came of it
+DELIVERIES = f"{PREFIX}deliveries:"  # + status: a sorted set of delivery ids by the time of their event
+DUE = f"{PREFIX}deliveries-due:"  # + endpoint id: a sorted set of delivery ids by the time of their next try
+ENDPOINTS = f"{PREFIX}endpoints"  # a hash: endpoint id -> what is known of it, JSON
+CURSORS = f"{PREFIX}endpoint-cursors"  # a hash: endpoint id -> the last of ENDINGS that it has its delivery of
+DELIVERER = f"{PREFIX}deliverer"  # a string, the token of the one that delivers; gone when it does not renew it
+PREFERRED_DELIVERER = f"{PREFIX}preferred-deliverer"  # a string: others stand back for this token; gone like that
+
 WORKER = f"{PREFIX}worker:"  # + worker name: a string, its heartbeat's JSON; gone when the worker is
 WORKERS = f"{PREFIX}workers"  # a sorted set of worker names by the time of their last heartbeat
 
@@ -82,3 +93,18 @@ def singles(lane: str) -> str:
 def worker(name: str) -> str:
     """One worker's heartbeat."""
     return f"{WORKER}{name}"
+
+
+def delivery(delivery_id: str) -> str:
+    """What is posted to one endpoint of one event."""
+    return f"{DELIVERY}{delivery_id}"
+
+
+def deliveries(status: str) -> str:
+    """The deliveries in this status."""
+    return f"{DELIVERIES}{status}"
+
+
+def due(endpoint_id: str) -> str:
+    """The deliveries that an endpoint waits for."""
+    return f"{DUE}{endpoint_id}"

@@ -116,25 +116,30 @@ end
 return #due
 """
 
-# ARGV: the feeder's token, how long it is to be the feeder, in ms, 1 for one that is preferred. 1: it is.
-HOLD_FEEDER = f"""
-local holder = redis.call('GET', '{keys.FEEDER}')
+# ARGV: a token, for how long it is to be the holder, in ms, 1 for one that is preferred. 1: it is.
+_HOLD = """
+local holder = redis.call('GET', '{holder}')
 if ARGV[3] == '1' then
-  redis.call('SET', '{keys.PREFERRED}', ARGV[1], 'PX', ARGV[2])
-elseif redis.call('EXISTS', '{keys.PREFERRED}') == 1 then
-  if holder == ARGV[1] then redis.call('DEL', '{keys.FEEDER}') end
+  redis.call('SET', '{preferred}', ARGV[1], 'PX', ARGV[2])
+elseif redis.call('EXISTS', '{preferred}') == 1 then
+  if holder == ARGV[1] then redis.call('DEL', '{holder}') end
   return 0
 end
 if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', '{keys.FEEDER}', ARGV[1], 'PX', ARGV[2])
+redis.call('SET', '{holder}', ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
-# ARGV: the feeder's token.
-LEAVE_FEEDER = f"""
-if redis.call('GET', '{keys.PREFERRED}') == ARGV[1] then redis.call('DEL', '{keys.PREFERRED}') end
-if redis.call('GET', '{keys.FEEDER}') ~= ARGV[1] then return 0 end
-redis.call('DEL', '{keys.FEEDER}')
-redis.call('PUBLISH', '{keys.BELL}', '')
+# ARGV: the token.
+_LEAVE = """
+if redis.call('GET', '{preferred}') == ARGV[1] then redis.call('DEL', '{preferred}') end
+if redis.call('GET', '{holder}') ~= ARGV[1] then return 0 end
+redis.call('DEL', '{holder}')
+redis.call('PUBLISH', '{bell}', '')
 return 1
 """
+
+HOLD_FEEDER = _HOLD.format(holder=keys.FEEDER, preferred=keys.PREFERRED)
+LEAVE_FEEDER = _LEAVE.format(holder=keys.FEEDER, preferred=keys.PREFERRED, bell=keys.BELL)
+HOLD_DELIVERER = _HOLD.format(holder=keys.DELIVERER, preferred=keys.PREFERRED_DELIVERER)
+LEAVE_DELIVERER = _LEAVE.format(holder=keys.DELIVERER, preferred=keys.PREFERRED_DELIVERER, bell=keys.BELL)

@@ -19,6 +19,7 @@ local WAITING, TURN, QUEUE = '{keys.WAITING}', '{keys.TURN}', '{keys.QUEUE}'
 local SINGLES, SINGLES_LINE = '{keys.SINGLES}', '{keys.SINGLES_LINE}'
 local SENT, DELAYED, LEASES, HOLDERS = '{keys.SENT}', '{keys.DELAYED}', '{keys.LEASES}', '{keys.HOLDERS}'
 local HELD = '{keys.HELD}'
+local LISTENED, ENDINGS = '{keys.LISTENED}', '{keys.ENDINGS}'
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -83,14 +84,29 @@ local function move(id, to)
   return batch_id
 end
 
+-- Written with the ending itself, so that whoever is to be told of it finds it, whatever dies next. Where nobody is
+-- to be told, it is one look. Of too many that wait the oldest goes, and is counted.
+local function tell(event, id, more)
+  local most = redis.call('HGET', LISTENED, event)
+  if not most then return end
+  if redis.call('XLEN', ENDINGS) >= tonumber(most) then
+    redis.call('INCRBY', '{keys.DROPPED}', redis.call('XTRIM', ENDINGS, 'MAXLEN', '=', whole(most - 1)))
+  end
+  redis.call('XADD', ENDINGS, '*', 'event', event, 'id', id, 'more', more and more() or '')
+end
+
 local function end_batch_if_done(batch_id, retention)
   local counts = redis.call('HMGET', BATCH .. batch_id, 'total', 'succeeded', 'failed', 'cancelled', 'dead')
   local ended = 0
-  for place = 2, 5 do ended = ended + (counts[place] or 0) end
+  for place = 2, 5 do
+    counts[place] = counts[place] or 0
+    ended = ended + counts[place]
+  end
   if ended < tonumber(counts[1]) then return end
   redis.call('HSET', BATCH .. batch_id, 'finished_ms', whole(now_ms()))
   redis.call('EXPIRE', BATCH .. batch_id, retention)
   redis.call('EXPIRE', CALLS .. batch_id, retention)
+  tell('batch.finished', batch_id, function() return table.concat(counts, ' ') end)
 end
 
 local function finish(id, to, retention)
@@ -101,6 +117,8 @@ local function finish(id, to, retention)
   redis.call('ZREM', DELAYED, id)
   redis.call('EXPIRE', JOB .. id, retention)
   sweep(JOBS .. to, JOB)
+  local has_failure = to == 'failed' or to == 'dead'
+  tell('job.' .. to, id, has_failure and function() return redis.call('HGET', JOB .. id, 'failure') or '' end)
   if batch_id then end_batch_if_done(batch_id, retention) end
 end
 
