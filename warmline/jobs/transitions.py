@@ -84,8 +84,8 @@ local function move(id, to)
   return batch_id
 end
 
--- Written with the ending itself, so that whoever is to be told of it finds it, whatever dies next. Where nobody is
--- to be told, it is one look. Of too many that wait the oldest goes, and is counted.
+-- Written with the ending itself, so that whoever is to be told of it finds it, whatever dies next. Where nobody
+-- is to be told, it is one look. Of too many that wait the oldest goes, and is counted.
 local function tell(event, id, more)
   local most = redis.call('HGET', LISTENED, event)
   if not most then return end
