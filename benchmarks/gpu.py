@@ -29,7 +29,7 @@ from warmline.emotion.engine import SAMPLE_RATE, Samples, score
 from warmline.emotion.loading import Model, describe_engine, open_model
 from warmline.emotion.packing import Packer, padding_share
 from warmline.emotion.placement import Placement
-from warmline.emotion.runners import Logits
+from warmline.emotion.runners import MeanFrames
 from warmline.emotion.torch_engine import TorchEngine, build_model, prepare_cuda
 
 AIM_RTFX = 5_000  # on an H100, with the large model
@@ -169,7 +169,7 @@ class Bench:
         first_seconds = time.perf_counter() - started
         ready = [engine.prepare(audio) for audio in sets]
         turns = itertools.cycle(range(len(sets)))
-        begun: deque[list[Logits]] = deque()
+        begun: deque[list[MeanFrames]] = deque()
 
         def step() -> None:
             turn = next(turns)

@@ -13,25 +13,31 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from warmline.emotion.engine import Samples, Scores
-from warmline.emotion.host_wire import Failed
+from warmline.emotion.engine import Embeddings, Samples, Scores
+from warmline.emotion.host_wire import Failed, Scored
 
 
 @dataclass(eq=False)
 class Order:
-    """A client's request for scores. `answer` is called once, with all of them or with why there are none."""
+    """A client's request. `answer` is called once, with all of the scores or with why there are none."""
 
     windows: Sequence[Samples]
-    answer: Callable[[Scores | Failed], None]
+    answer: Callable[[Scored | Failed], None]
+    embeddings: bool = False  # are wanted too
     answered: bool = False
-    _rows: dict[int, Scores] = field(default_factory=dict)
+    _rows: dict[int, tuple[Scores, Embeddings | None]] = field(default_factory=dict)
 
-    def put(self, index: int, row: Scores) -> None:
-        """The scores of one window, (labels,)."""
-        self._rows[index] = row
+    def put(self, index: int, scores: Scores, embedding: Embeddings | None) -> None:
+        """What the engine made of one window: (labels,), and (dimensions,) where the order wants it."""
+        self._rows[index] = scores, embedding if self.embeddings else None
         if not self.answered and len(self._rows) == len(self.windows):
             self.answered = True
-            self.answer(np.stack([self._rows[place] for place in range(len(self.windows))]))
+            self.answer(self._all())
+
+    def _all(self) -> Scored:
+        rows = [self._rows[place] for place in range(len(self.windows))]
+        found = [embedding for _, embedding in rows if embedding is not None]
+        return Scored(np.stack([scores for scores, _ in rows]), np.stack(found) if self.embeddings else None)
 
     def fail(self, failed: Failed) -> None:
         """There will be no scores."""

@@ -1,7 +1,8 @@
 """One engine for many clients: their windows are scored together, and what breaks breaks for one call only.
 
-Three kinds of threads: one a client reads requests, one prepares the next batch, and the caller of `run` infers
-the present one. Memory is bounded by what clients may have in flight, and by two batches.
+Four kinds of threads: one a client reads its requests, one a client writes its answers, one prepares the next
+batch, and the caller of `run` infers the present one. Memory is bounded by what clients may have in flight, and by
+two batches.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from typing import Any
 
 import structlog
 
-from warmline.emotion.engine import Engine, Scores, score, warm
+from warmline.emotion.engine import Embeddings, Engine, Scores, warm
 from warmline.emotion.host_wire import (
     INVALID_WINDOWS,
     REQUESTS_IN_FLIGHT,
     BadFrame,
     Failed,
     Hello,
+    Scored,
     receive_request,
     send_answer,
     send_hello,
@@ -57,6 +59,9 @@ class EngineBroken(Exception):
 class _Client:
     connection: socket.socket
     unanswered: set[int] = field(default_factory=set)
+    # None ends the thread that writes them. One a client, because embeddings do not fit into a socket's buffer:
+    # a client that does not read would hold all the others.
+    answers: queue.SimpleQueue[tuple[int, Scored | Failed] | None] = field(default_factory=queue.SimpleQueue)
 
 
 @dataclass(frozen=True)
@@ -131,21 +136,28 @@ class EngineServer:
                 return
             client = _Client(connection)
             self._clients.add(client)
-            threading.Thread(target=self._read, args=(client,), name="read", daemon=True).start()
+            for target in (self._read, _write):
+                threading.Thread(target=target, args=(client,), name=target.__name__, daemon=True).start()
 
     def _read(self, client: _Client) -> None:
         engine = self._engine
         try:
             send_hello(
                 client.connection,
-                Hello(info=engine.info, min_samples=engine.min_samples, windows_at_once=engine.windows_at_once),
+                Hello(
+                    info=engine.info,
+                    min_samples=engine.min_samples,
+                    windows_at_once=engine.windows_at_once,
+                    embedding_dimensions=engine.embedding_dimensions,
+                ),
             )
             while True:
                 request = receive_request(client.connection)
                 if len(client.unanswered) >= REQUESTS_IN_FLIGHT or request.number in client.unanswered:
                     raise BadFrame(f"more than {REQUESTS_IN_FLIGHT} requests in flight")  # noqa: TRY301
                 client.unanswered.add(request.number)
-                self._board.add(client, Order(request.windows, partial(self._answer, client, request.number)))
+                answer = partial(_answer, client, request.number)
+                self._board.add(client, Order(request.windows, answer, request.embeddings))
         except (EOFError, OSError):
             pass  # it has ended, or been killed
         except BadFrame as error:
@@ -153,14 +165,9 @@ class EngineServer:
         finally:
             self._board.remove(client)
             self._clients.discard(client)
-            client.connection.close()
-
-    def _answer(self, client: _Client, number: int, outcome: Scores | Failed) -> None:
-        # Answers are small and few are in flight, so they fit into the socket's buffer: a client that does not
-        # read cannot hold the others.
-        client.unanswered.discard(number)
-        with suppress(OSError):
-            send_answer(client.connection, number, outcome)
+            with suppress(OSError):
+                client.connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that writes
+            client.answers.put(None)
 
     # Batches
 
@@ -191,7 +198,7 @@ class EngineServer:
         try:
             if prepared.error is not None:
                 raise prepared.error  # noqa: TRY301
-            return prepared, self._engine.infer(prepared.input)
+            return prepared, self._engine.infer(prepared.input, embeddings=_want_embeddings(prepared.pieces))
         except Exception as error:  # noqa: BLE001  # reported by what follows
             self._score_apart(prepared.pieces, error)
             return None
@@ -201,16 +208,20 @@ class EngineServer:
     def _finish(self, prepared: _Prepared, output: Any) -> None:
         started = time.perf_counter()
         try:
-            scores = self._engine.finish(output)
+            scores, embeddings = self._bring(prepared.pieces, output)
         except Exception as error:  # noqa: BLE001  # reported by what follows
             self._score_apart(prepared.pieces, error)
         else:
-            _deliver(prepared.pieces, scores)
+            _deliver(prepared.pieces, scores, embeddings)
         pieces = prepared.pieces
         self.counts.batches += 1
         self.counts.windows += len(pieces)
         self.counts.shared_batches += len({id(piece.order) for piece in pieces}) > 1
         self.counts.seconds += time.perf_counter() - started
+
+    def _bring(self, pieces: Sequence[Piece], output: Any) -> tuple[Scores, Embeddings | None]:
+        scores = self._engine.finish(output)
+        return scores, self._engine.embeddings(output) if _want_embeddings(pieces) else None
 
     def _score_apart(self, pieces: Sequence[Piece], error: Exception) -> None:
         """A batch has failed: each order's windows again by themselves, so that only the broken one fails."""
@@ -225,11 +236,13 @@ class EngineServer:
         for own in by_order.values():
             try:
                 with self._preparing:
-                    scores = score(self._engine, [piece.samples for piece in own])
+                    prepared = self._engine.prepare([piece.samples for piece in own])
+                    output = self._engine.infer(prepared, embeddings=_want_embeddings(own))
+                    scores, embeddings = self._bring(own, output)
             except Exception as own_error:  # noqa: BLE001  # reported to whom it belongs
                 own[0].order.fail(self._explain(own_error))
             else:
-                _deliver(own, scores)
+                _deliver(own, scores, embeddings)
 
     def _explain(self, error: Exception) -> Failed:
         """What a client is told. Raises EngineBroken where the fault is not in the windows."""
@@ -248,6 +261,24 @@ class EngineServer:
         return Failed(code=InternalError.code, message=InternalError().message)
 
 
-def _deliver(pieces: Sequence[Piece], scores: Scores) -> None:
-    for piece, row in zip(pieces, scores, strict=True):
-        piece.order.put(piece.index, row)
+def _answer(client: _Client, number: int, outcome: Scored | Failed) -> None:
+    client.answers.put((number, outcome))
+
+
+def _write(client: _Client) -> None:
+    """A client's answers, one after another, until there are no more; closes its connection then."""
+    while (answer := client.answers.get()) is not None:
+        # Before it is sent: its client may send the next request as soon as it has read this.
+        client.unanswered.discard(answer[0])
+        with suppress(OSError):  # it has gone, as its other thread will notice
+            send_answer(client.connection, *answer)
+    client.connection.close()
+
+
+def _want_embeddings(pieces: Sequence[Piece]) -> bool:
+    return any(piece.order.embeddings for piece in pieces)
+
+
+def _deliver(pieces: Sequence[Piece], scores: Scores, embeddings: Embeddings | None) -> None:
+    for place, piece in enumerate(pieces):
+        piece.order.put(piece.index, scores[place], None if embeddings is None else embeddings[place])

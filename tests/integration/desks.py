@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.servers import wait_until
-from warmline.emotion.engine import Engine, Samples, Scores
+from warmline.emotion.engine import Embeddings, Engine, Samples, Scores
 from warmline.jobs.records import Job, JobState, Source
 from workers.lease import BEAT_SECONDS
 from workers.scoring import Desk
@@ -29,19 +29,24 @@ class SlowEngine:
     def __init__(self, engine: Engine, wait: Callable[[], object] = lambda: time.sleep(WINDOW_SECONDS)) -> None:
         self._engine, self._wait = engine, wait
         self.info, self.min_samples, self.windows_at_once = engine.info, engine.min_samples, 1
+        self.embedding_dimensions = engine.embedding_dimensions
 
     def prepare(self, windows: Sequence[Samples]) -> Any:
         """See `Engine`."""
         return self._engine.prepare(windows)
 
-    def infer(self, prepared: Any) -> Any:
+    def infer(self, prepared: Any, *, embeddings: bool = False) -> Any:
         """See `Engine`."""
         self._wait()
-        return self._engine.infer(prepared)
+        return self._engine.infer(prepared, embeddings=embeddings)
 
     def finish(self, output: Any) -> Scores:
         """See `Engine`."""
         return self._engine.finish(output)
+
+    def embeddings(self, output: Any) -> Embeddings:
+        """See `Engine`."""
+        return self._engine.embeddings(output)
 
 
 def job_for(source: Source, **fields: object) -> Job:

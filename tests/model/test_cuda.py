@@ -119,6 +119,17 @@ def test_the_memory_of_a_batch_is_what_was_reckoned(tmp_path: Path, load: LoadEn
     assert torch.cuda.max_memory_allocated() - before < 1.3 * reckoned
 
 
+@pytest.mark.parametrize("graphs", [True, False])
+def test_embeddings_are_the_cpus(load: LoadEngine, tiny: Path, graphs: bool) -> None:
+    reference, engine = load(tiny), load_cuda(load, tiny, "fp32")
+    engine._runner = CudaRunner(engine._model, torch.device("cuda:0"), graphs=graphs)
+    for seed in range(2):  # the second time by replay
+        audio = windows(MIXED, seed=seed)
+        output = engine.infer(engine.prepare(audio), embeddings=True)
+        expected = reference.embeddings(reference.infer(reference.prepare(audio)))
+        np.testing.assert_allclose(engine.embeddings(output), expected, rtol=0, atol=1e-4)
+
+
 def test_an_engine_warms_with_the_shape_that_it_gets_most(load: LoadEngine, tiny: Path) -> None:
     engine = load_cuda(load, tiny, "fp32")
     warm(engine)

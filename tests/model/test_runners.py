@@ -31,10 +31,10 @@ class Recomputed:
         self.samples = samples.clone()
         self.own = None if own is None else own.clone()
         self._forward = forward
-        self.logits = forward(self.samples, self.own)
+        self.means = forward(self.samples, self.own)
 
     def replay(self) -> None:
-        self.logits.copy_(self._forward(self.samples, self.own))
+        self.means.copy_(self._forward(self.samples, self.own))
 
 
 class Capturing:
@@ -74,7 +74,7 @@ def test_a_shape_is_captured_once_and_its_replays_score_what_they_are_given(mode
         for batch in batches(windows(lengths, seed=seed)):
             own = None if batch.all_full else batch.lengths
             # When they run by graph, then they have the scores that they have without
-            logits = cache.run(model.logits, batch.samples, own)[: len(batch.indices)].clone()
+            logits = cache.run(model.mean_frames, batch.samples, own)[: len(batch.indices)].clone()
             torch.testing.assert_close(logits, eager.run(batch).values, rtol=1e-5, atol=1e-4)
     assert len(capturing.shapes) == len(set(capturing.shapes))
     assert set(capturing.shapes) >= {(4, 16_000, False), (1, 16_000, False)}
@@ -86,7 +86,7 @@ def test_a_shape_with_padding_has_another_graph_than_one_without(model: Emotion2
     cache = GraphCache(capturing)
     for lengths in ((16_000, 16_000), (16_000, 12_500)):
         (batch,) = batches(windows(lengths))
-        cache.run(model.logits, batch.samples, None if batch.all_full else batch.lengths)
+        cache.run(model.mean_frames, batch.samples, None if batch.all_full else batch.lengths)
     assert capturing.shapes == [(2, 16_000, True), (2, 16_000, False)]
 
 
@@ -100,8 +100,8 @@ def test_a_capture_that_fails_is_said_once_and_the_batch_is_scored_without(
     cache = GraphCache(refuse)
     (batch,) = batches(windows((16_000, 12_500)))
     for _ in range(3):
-        logits = cache.run(model.logits, batch.samples, batch.lengths)
-        torch.testing.assert_close(logits, model.logits(batch.samples, batch.lengths))
+        logits = cache.run(model.mean_frames, batch.samples, batch.lengths)
+        torch.testing.assert_close(logits, model.mean_frames(batch.samples, batch.lengths))
     assert capsys.readouterr().out.count("graph_capture_failed") == 1
 
 

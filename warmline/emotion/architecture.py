@@ -274,10 +274,17 @@ class Emotion2Vec(nn.Module):
 
         Nothing here waits for the device or brings anything to it, so that a CUDA graph can hold all of it.
         """
+        return self.classify(self.mean_frames(samples, own))  # (B, labels)
+
+    def mean_frames(self, samples: Tensor, own: Tensor | None) -> Tensor:
+        """As `logits`, without the head: each window's frames averaged, which is its embedding, (B, C) float32."""
         x, real = self._frames(samples, own)  # (B, T, C)
         x = zero_padding(x.float(), real)
         counts = x.size(1) if real is None else real.sum(dim=1, keepdim=True)  # (B, 1)
-        mean = x.sum(dim=1) / counts  # (B, C)
+        return x.sum(dim=1) / counts  # (B, C)
+
+    def classify(self, mean: Tensor) -> Tensor:
+        """Logits (B, labels) of what `mean_frames` gives."""
         # The head is tiny and decides: in fp32 whatever the blocks ran in.
         return F.linear(mean, self.head.weight.float(), self.head.bias.float())  # (B, labels)
 

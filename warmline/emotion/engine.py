@@ -16,6 +16,7 @@ SAMPLE_RATE = 16_000
 
 Samples = NDArray[np.float32]  # (samples,), mono, 16 kHz, in [-1, 1]
 Scores = NDArray[np.float32]  # (windows, labels), rows sum to 1
+Embeddings = NDArray[np.float32]  # (windows, dimensions): the model's features, averaged over a window's frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +39,22 @@ class Engine(Protocol):
     info: EngineInfo
     min_samples: int  # shortest window that gives at least one frame
     windows_at_once: int  # how many windows a caller best offers in one `prepare`; more costs memory only
+    embedding_dimensions: int  # numbers in a window's embedding
 
     def prepare(self, windows: Sequence[Samples]) -> Any:
         """Turns windows of any lengths into the engine's own input. A neighbour changes no score."""
 
-    def infer(self, prepared: Any) -> Any:
-        """Runs the model on what `prepare` gave."""
+    def infer(self, prepared: Any, *, embeddings: bool = False) -> Any:
+        """Runs the model on what `prepare` gave. `embeddings`: they are to be brought too, for `embeddings`."""
 
     def finish(self, output: Any) -> Scores:
         """Brings the scores back to numpy, one row a window, in the order of the windows."""
+
+    def embeddings(self, output: Any) -> Embeddings:
+        """The windows' embeddings, in their order; before or after `finish` of the same output.
+
+        FunASR's own for `extract_embedding=True, granularity="utterance"`. Only after an `infer` that was told.
+        """
 
 
 def score(engine: Engine, windows: Sequence[Samples]) -> Scores:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from warmline.emotion.engine import EngineInfo, Samples, Scores
+from warmline.emotion.engine import Embeddings, EngineInfo, Samples, Scores
 from warmline.emotion.hub import FoundModel
 from warmline.emotion.labels import Labels
 from warmline.emotion.placement import Placement
@@ -40,12 +41,23 @@ def load_auto_model(found: FoundModel, placement: Placement) -> Any:
     return model
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What FunASR made of a window."""
+
+    scores: dict[str, float]  # by token
+    embedding: Embeddings  # (dimensions,)
+
+
 class FunasrEngine:
     """Scores windows with FunASR; see `Engine`."""
 
-    def __init__(self, model: Any, labels: Labels, info: EngineInfo, *, min_samples: int) -> None:
+    def __init__(
+        self, model: Any, labels: Labels, info: EngineInfo, *, min_samples: int, embedding_dimensions: int
+    ) -> None:
         self.info = info
         self.min_samples = min_samples
+        self.embedding_dimensions = embedding_dimensions
         self.windows_at_once = 1
         self._model = model
         self._tokens = [labels.tokens[row] for row in labels.rows]
@@ -57,18 +69,28 @@ class FunasrEngine:
                 raise ValueError(f"a window is one row of at least {self.min_samples} samples, not {window.shape}")
         return windows
 
-    def infer(self, prepared: Sequence[Samples]) -> list[dict[str, float]]:
-        """Each window's scores by token."""
+    def infer(
+        self,
+        prepared: Sequence[Samples],
+        *,
+        embeddings: bool = False,  # FunASR makes them for each window, asked or not
+    ) -> list[Answer]:
+        """Each window's scores and embedding."""
         return [self._score(window) for window in prepared]
 
-    def _score(self, window: Samples) -> dict[str, float]:
+    def _score(self, window: Samples) -> Answer:
         with printed_to_log("funasr_printed"):
             (result,) = self._model.generate(
-                np.ascontiguousarray(window), granularity="utterance", extract_embedding=False
+                np.ascontiguousarray(window), granularity="utterance", extract_embedding=True
             )
-        return dict(zip(result["labels"], result["scores"], strict=True))
+        return Answer(dict(zip(result["labels"], result["scores"], strict=True)), result["feats"])
 
-    def finish(self, output: Sequence[dict[str, float]]) -> Scores:
+    def finish(self, output: Sequence[Answer]) -> Scores:
         """The scores in the order of the labels."""
-        rows = [[scores[token] for token in self._tokens] for scores in output]
+        rows = [[answer.scores[token] for token in self._tokens] for answer in output]
         return np.array(rows, dtype=np.float32).reshape(len(output), len(self._tokens))
+
+    def embeddings(self, output: Sequence[Answer]) -> Embeddings:
+        """See `Engine`."""
+        rows = [answer.embedding for answer in output]
+        return np.array(rows, dtype=np.float32).reshape(len(output), self.embedding_dimensions)

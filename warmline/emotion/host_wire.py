@@ -1,10 +1,10 @@
 """What an engine's host and its clients say to each other: frames of raw bytes over a Unix socket.
 
-    frame    mark (4 bytes), kind, payload's length   then the payload
-    HELLO    JSON, a `Hello`                          from the host, once, when its engine is warm
-    WINDOWS  number, count, samples of each, float32  a request
-    SCORES   number, rows, columns, float32           the answer
-    FAILURE  number, JSON, a `Failed`                 or this one
+    frame    mark (4 bytes), kind, payload's length         then the payload
+    HELLO    JSON, a `Hello`                                from the host, once, when its engine is warm
+    WINDOWS  number, wish, count, samples of each, float32  a request; wish 1: embeddings too
+    SCORES   number, rows, labels, dimensions, float32      the answer: scores, then embeddings if wished for
+    FAILURE  number, JSON, a `Failed`                       or this one
 
 Numbers are in the machine's own byte order: both ends run on it. Nothing is unpickled, and a frame is measured
 before it is believed.
@@ -23,17 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from warmline.emotion.engine import EngineInfo, Samples, Scores
+from warmline.emotion.engine import Embeddings, EngineInfo, Samples, Scores
 from warmline.jobs.records import Record
 
 REQUESTS_IN_FLIGHT = 2  # of one client: one that is scored, and the next
 MAX_WINDOWS = 4096  # in a request
 MAX_PAYLOAD_BYTES = 2**30  # 74 hours of one window, or a peer that is not ours
 
-_MARK = b"WLe1"
+_MARK = b"WLe2"
 _HEAD = struct.Struct("=4sIQ")
-_REQUEST = struct.Struct("=QI")
-_ANSWER = struct.Struct("=QII")
+_REQUEST = struct.Struct("=QII")
+_ANSWER = struct.Struct("=QIII")
 _NUMBER = struct.Struct("=Q")
 
 
@@ -54,6 +54,7 @@ class Hello(Record):
     info: EngineInfo
     min_samples: int
     windows_at_once: int
+    embedding_dimensions: int
 
 
 class Failed(Record):
@@ -72,6 +73,15 @@ class Request:
 
     number: int
     windows: list[Samples]
+    embeddings: bool  # are wanted too
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the engine made of a request's windows, a row for each."""
+
+    scores: Scores
+    embeddings: Embeddings | None  # None: nobody wanted them
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ class Answer:
     """What became of a request."""
 
     number: int
-    outcome: Scores | Failed
+    outcome: Scored | Failed
 
 
 def listen(path: Path) -> socket.socket:
@@ -115,19 +125,24 @@ def send_hello(connection: socket.socket, hello: Hello) -> None:
     _send(connection, _Kind.HELLO, hello.model_dump_json().encode())
 
 
-def send_request(connection: socket.socket, number: int, windows: Sequence[Samples]) -> None:
-    """Asks for the windows' scores. Returns when the bytes are in the socket."""
+def send_request(
+    connection: socket.socket, number: int, windows: Sequence[Samples], *, embeddings: bool = False
+) -> None:
+    """Asks for the windows' scores, and for their embeddings. Returns when the bytes are in the socket."""
     sizes = np.array([window.size for window in windows], dtype=np.uint32)
-    head = _REQUEST.pack(number, len(windows)) + sizes.tobytes()
+    head = _REQUEST.pack(number, embeddings, len(windows)) + sizes.tobytes()
     _send(connection, _Kind.WINDOWS, head, *(memoryview(window.data).cast("B") for window in windows))
 
 
-def send_answer(connection: socket.socket, number: int, outcome: Scores | Failed) -> None:
+def send_answer(connection: socket.socket, number: int, outcome: Scored | Failed) -> None:
     """Answers the request of this number."""
     if isinstance(outcome, Failed):
         _send(connection, _Kind.FAILURE, _NUMBER.pack(number) + outcome.model_dump_json().encode())
     else:
-        _send(connection, _Kind.SCORES, _ANSWER.pack(number, *outcome.shape) + outcome.tobytes())
+        scores, embeddings = outcome.scores, outcome.embeddings
+        head = _ANSWER.pack(number, *scores.shape, 0 if embeddings is None else embeddings.shape[1])
+        parts = [] if embeddings is None else [embeddings.tobytes()]
+        _send(connection, _Kind.SCORES, head + scores.tobytes(), *parts)
 
 
 def receive_hello(connection: socket.socket) -> Hello:
@@ -141,15 +156,15 @@ def receive_request(connection: socket.socket) -> Request:
     _, payload = _receive(connection, _Kind.WINDOWS)
     if len(payload) < _REQUEST.size:
         raise BadFrame("a request is cut short")
-    number, count = _REQUEST.unpack_from(payload)
+    number, wish, count = _REQUEST.unpack_from(payload)
     start = _REQUEST.size + 4 * count
-    if not 0 < count <= MAX_WINDOWS or len(payload) < start:
-        raise BadFrame(f"a request of {count} windows in {len(payload)} bytes")
+    if not 0 < count <= MAX_WINDOWS or wish > 1 or len(payload) < start:
+        raise BadFrame(f"a request of {count} windows in {len(payload)} bytes, with the wish {wish}")
     sizes = np.frombuffer(payload, np.uint32, count, _REQUEST.size)
     if start + 4 * int(sizes.sum(dtype=np.uint64)) != len(payload):
         raise BadFrame("a request of another length than it says")
     samples = np.frombuffer(payload, np.float32, offset=start)
-    return Request(number, np.split(samples, np.cumsum(sizes[:-1], dtype=np.int64)))
+    return Request(number, np.split(samples, np.cumsum(sizes[:-1], dtype=np.int64)), bool(wish))
 
 
 def receive_answer(connection: socket.socket) -> Answer:
@@ -157,10 +172,15 @@ def receive_answer(connection: socket.socket) -> Answer:
     kind, payload = _receive(connection, _Kind.SCORES, _Kind.FAILURE)
     if kind is _Kind.FAILURE:
         return Answer(_NUMBER.unpack_from(payload)[0], Failed.model_validate_json(bytes(payload[_NUMBER.size :])))
-    number, rows, columns = _ANSWER.unpack_from(payload)
-    if _ANSWER.size + 4 * rows * columns != len(payload):
+    number, rows, labels, dimensions = _ANSWER.unpack_from(payload)
+    if _ANSWER.size + 4 * rows * (labels + dimensions) != len(payload):
         raise BadFrame("an answer of another length than it says")
-    return Answer(number, np.frombuffer(payload, np.float32, offset=_ANSWER.size).reshape(rows, columns))
+    numbers = np.frombuffer(payload, np.float32, offset=_ANSWER.size)
+    scores, embeddings = np.split(numbers, [rows * labels])
+    return Answer(
+        number,
+        Scored(scores.reshape(rows, labels), embeddings.reshape(rows, dimensions) if dimensions else None),
+    )
 
 
 def _send(connection: socket.socket, kind: _Kind, *parts: bytes | memoryview) -> None:

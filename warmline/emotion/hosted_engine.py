@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from warmline.emotion.engine import Samples, Scores
+from warmline.emotion.engine import Embeddings, Samples, Scores
 from warmline.emotion.host_wire import (
     INVALID_WINDOWS,
     REQUESTS_IN_FLIGHT,
     BadFrame,
     Failed,
     Hello,
+    Scored,
     connect,
     receive_answer,
     receive_hello,
@@ -57,7 +58,7 @@ class HostedEngine:
         """Waits until a host that listens at the path is warm."""
         self._path = path
         self._on_link = on_link
-        self._owed: dict[int, Future[Scores]] = {}
+        self._owed: dict[int, Future[Scored]] = {}
         self._next_number = 0
         self._lock = threading.Lock()  # of what is owed and of the connection
         self._slots = threading.Semaphore(REQUESTS_IN_FLIGHT)
@@ -67,6 +68,7 @@ class HostedEngine:
         self._joined.set()
         self.info = self._hello.info
         self.min_samples = self._hello.min_samples
+        self.embedding_dimensions = self._hello.embedding_dimensions
         self.windows_at_once = min(self._hello.windows_at_once, REQUEST_WINDOWS)
         threading.Thread(target=self._keep, name="hosted-engine", daemon=True).start()
 
@@ -83,10 +85,13 @@ class HostedEngine:
         """The windows as they are sent: float32, one row each. The host refuses those that are too short."""
         return [np.ascontiguousarray(window, dtype=np.float32) for window in windows]
 
-    def infer(self, prepared: Sequence[Samples]) -> Future[Scores]:
-        """Sends the windows; waits only while two requests are unanswered. Raises EngineLost."""
+    def infer(self, prepared: Sequence[Samples], *, embeddings: bool = False) -> Future[Scored]:
+        """Sends the windows; waits only while two requests are unanswered. Raises EngineLost.
+
+        Embeddings, a hundred times the size of the scores, are sent back only where they are asked for here.
+        """
         self._slots.acquire()
-        owed: Future[Scores] = Future()
+        owed: Future[Scored] = Future()
         with self._lock:
             number, self._next_number = self._next_number, self._next_number + 1
             joined, connection = self._joined.is_set(), self._connection
@@ -96,14 +101,21 @@ class HostedEngine:
             self._slots.release()
             raise EngineLost
         try:
-            send_request(connection, number, prepared)
+            send_request(connection, number, prepared, embeddings=embeddings)
         except OSError:
             self._settle(number, EngineLost())
         return owed
 
-    def finish(self, output: Future[Scores]) -> Scores:
+    def finish(self, output: Future[Scored]) -> Scores:
         """Waits for the scores. Raises EngineLost, and what the host's engine raised for these windows."""
-        return output.result()
+        return output.result().scores
+
+    def embeddings(self, output: Future[Scored]) -> Embeddings:
+        """See `Engine`; waits as `finish` does. Raises ValueError where `infer` was not told of it."""
+        found = output.result().embeddings
+        if found is None:
+            raise ValueError("these windows were sent without asking for their embeddings")
+        return found
 
     def close(self) -> None:
         """Hangs up; what is owed is lost."""
@@ -139,7 +151,7 @@ class HostedEngine:
                 self._joined.set()
             self._on_link(Link.JOINED)
 
-    def _answers(self) -> Iterator[tuple[int, Scores | Exception]]:
+    def _answers(self) -> Iterator[tuple[int, Scored | Exception]]:
         """Until the host has gone."""
         try:
             while True:
@@ -153,7 +165,7 @@ class HostedEngine:
         except BadFrame:
             log.exception("engine_speaks_nonsense")
 
-    def _settle(self, number: int, outcome: Scores | Exception) -> None:
+    def _settle(self, number: int, outcome: Scored | Exception) -> None:
         with self._lock:
             owed = self._owed.pop(number, None)
         if owed is None:

@@ -123,6 +123,7 @@ def _funasr(model: Model, placement: Placement) -> Engine:
         model.labels,
         describe_engine(model, placement, model.hash()),
         min_samples=model.configuration.architecture.min_samples,
+        embedding_dimensions=model.configuration.architecture.embed_dim,
     )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from warmline.emotion.architecture import DEFAULT_EPS
 from warmline.emotion.converted import Weights
-from warmline.emotion.engine import SAMPLE_RATE, Engine, EngineInfo, Samples, Scores, score
+from warmline.emotion.engine import SAMPLE_RATE, Embeddings, Engine, EngineInfo, Samples, Scores
 from warmline.emotion.fidelity import quantize_command
 from warmline.emotion.loading import describe_engine
 from warmline.emotion.openvino_model import find_int8, find_traced
@@ -64,6 +64,7 @@ class OpenvinoEngine:
     ) -> None:
         self.info = info
         self.min_samples = min_samples
+        self.embedding_dimensions = head[0].shape[1]
         self._request = compiled.create_infer_request()
         self._weight, self._bias = head[0][list(rows)].T.copy(), head[1][list(rows)]  # (C, labels), (labels,)
         self._normalize = normalize
@@ -79,18 +80,21 @@ class OpenvinoEngine:
             return list(windows)
         return [window if window.size > LONGEST_SAMPLES else normalised(window) for window in windows]
 
-    def infer(self, prepared: Sequence[Samples]) -> list[Scores]:
-        """Each window's scores (1, labels). Raises OutOfMemory where a window has no room."""
+    def infer(
+        self,
+        prepared: Sequence[Samples],
+        *,
+        embeddings: bool = False,  # they are what the scores are made of
+    ) -> list[Embeddings]:
+        """Each window's mean frame (1, C). Raises OutOfMemory where a window has no room."""
         return [
-            self._score_long(window) if window.size > LONGEST_SAMPLES else self._score(window)
+            self._mean_of_long(window) if window.size > LONGEST_SAMPLES else self._mean(window)
             for window in prepared
         ]
 
-    def _score(self, normal: Samples) -> Scores:
+    def _mean(self, normal: Samples) -> Embeddings:
         try:
-            (mean,) = self._request.infer(
-                [np.ascontiguousarray(normal[None], dtype=np.float32)]
-            ).values()  # (1, C)
+            (mean,) = self._request.infer([np.ascontiguousarray(normal[None], dtype=np.float32)]).values()
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and "alloc" not in str(error):
                 raise
@@ -98,19 +102,29 @@ class OpenvinoEngine:
                 f"A window of {normal.size / SAMPLE_RATE:.0f} s does not fit into this machine's memory."
                 " Use fewer engines, or lower WARMLINE_AUDIO_WINDOW_SECONDS."
             ) from None
+        own: Embeddings = np.array(mean, dtype=np.float32)  # the request's own memory is written again
+        return own
+
+    def _mean_of_long(self, window: Samples) -> Embeddings:
+        if self._for_long is None:
+            self._for_long = self._load_for_long()
+        engine = self._for_long
+        return engine.embeddings(engine.infer(engine.prepare([window]), embeddings=True))
+
+    def finish(self, output: Sequence[Embeddings]) -> Scores:
+        """Probabilities of the labels in use."""
+        return np.concatenate([np.empty((0, self._bias.size), np.float32), *map(self._classify, output)])
+
+    def _classify(self, mean: Embeddings) -> Scores:
+        # Each window by itself: in one product with others its last digits would be theirs too.
         logits = mean @ self._weight + self._bias  # (1, labels)
         odds = np.exp(logits - logits.max())
         scores: Scores = odds / odds.sum()
         return scores
 
-    def _score_long(self, window: Samples) -> Scores:
-        if self._for_long is None:
-            self._for_long = self._load_for_long()
-        return score(self._for_long, [window])
-
-    def finish(self, output: Sequence[Scores]) -> Scores:
-        """The rows together."""
-        return np.concatenate([np.empty((0, self._bias.size), np.float32), *output])
+    def embeddings(self, output: Sequence[Embeddings]) -> Embeddings:
+        """See `Engine`."""
+        return np.concatenate([np.empty((0, self.embedding_dimensions), np.float32), *output])
 
 
 def load_openvino_engine(model: Model, placement: Placement) -> Engine:

@@ -1,7 +1,8 @@
 """How a batch gets through the model: as it is, or on CUDA as a graph of its shape.
 
-A runner takes a batch on the host and returns its logits on the host, which on CUDA are there only once their
-event has happened: `infer` returns while the GPU works.
+A runner takes a batch on the host and returns its windows' mean frames on the host, which on CUDA are there only
+once their event has happened: `infer` returns while the GPU works. From them the engine makes the scores (the head
+is tiny), and they are the windows' embeddings.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Logits:
+class MeanFrames:
     """What the model made of a batch."""
 
     indices: tuple[int, ...]  # the windows' places among those that were given
-    values: Tensor  # (windows, tokens) float32, on the host
+    values: Tensor  # (windows, C) float32, on the host
     ready: torch.cuda.Event | None  # after which the values are there; None: they are
 
     def wait(self) -> Tensor:
@@ -43,8 +44,8 @@ class Logits:
 class Runner(Protocol):
     """Runs batches one after another."""
 
-    def run(self, batch: Batch) -> Logits:
-        """The batch's logits. Raises what torch raises where memory lacks."""
+    def run(self, batch: Batch) -> MeanFrames:
+        """The mean frames of the batch's windows. Raises what torch raises where memory lacks."""
 
     def release_memory(self) -> None:
         """Gives back all memory that only makes later batches faster."""
@@ -56,10 +57,10 @@ class HostRunner:
     def __init__(self, model: Emotion2Vec) -> None:
         self._model = model
 
-    def run(self, batch: Batch) -> Logits:
+    def run(self, batch: Batch) -> MeanFrames:
         """See `Runner`."""
-        values = self._model.logits(batch.samples, None if batch.all_full else batch.lengths)
-        return Logits(batch.indices, values[: len(batch.indices)], None)
+        values = self._model.mean_frames(batch.samples, None if batch.all_full else batch.lengths)
+        return MeanFrames(batch.indices, values[: len(batch.indices)], None)
 
     def release_memory(self) -> None:
         """There is none."""
@@ -83,7 +84,7 @@ class CudaRunner:
         """Shapes that have a graph."""
         return 0 if self._graphs is None else self._graphs.captured
 
-    def run(self, batch: Batch) -> Logits:
+    def run(self, batch: Batch) -> MeanFrames:
         """See `Runner`."""
         with torch.cuda.device(self._device):
             compute = torch.cuda.current_stream()
@@ -95,19 +96,19 @@ class CudaRunner:
             samples.record_stream(compute)
             if own is not None:
                 own.record_stream(compute)
-            logits = self._logits(batch, samples, own)[: len(batch.indices)]
-            values = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
-            values.copy_(logits, non_blocking=True)
+            means = self._mean_frames(batch, samples, own)[: len(batch.indices)]
+            values = torch.empty(means.shape, dtype=means.dtype, pin_memory=True)
+            values.copy_(means, non_blocking=True)
             ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
             ready.record(compute)
-            return Logits(batch.indices, values, ready)
+            return MeanFrames(batch.indices, values, ready)
 
-    def _logits(self, batch: Batch, samples: Tensor, own: Tensor | None) -> Tensor:
+    def _mean_frames(self, batch: Batch, samples: Tensor, own: Tensor | None) -> Tensor:
         if not self._with_graphs or not batch.fixed:
-            return self._model.logits(samples, own)
+            return self._model.mean_frames(samples, own)
         if self._graphs is None:
             self._graphs = GraphCache(CudaGraphCapture())
-        return self._graphs.run(self._model.logits, samples, own)
+        return self._graphs.run(self._model.mean_frames, samples, own)
 
     def release_memory(self) -> None:
         """Forgets the graphs, whose memory nothing else can use, and frees what torch keeps."""
@@ -125,10 +126,10 @@ class Replay(Protocol):
 
     samples: Tensor  # that it reads
     own: Tensor | None
-    logits: Tensor  # that it writes: gone with the next replay of any shape
+    means: Tensor  # that it writes: gone with the next replay of any shape
 
     def replay(self) -> None:
-        """Computes `logits` anew from what is in `samples` and `own`."""
+        """Computes `means` anew from what is in `samples` and `own`."""
 
 
 Capture = Callable[[Forward, Tensor, "Tensor | None"], Replay]
@@ -150,7 +151,7 @@ class GraphCache:
         return sum(replay is not None for replay in self._replays.values())
 
     def run(self, forward: Forward, samples: Tensor, own: Tensor | None) -> Tensor:
-        """The logits, which the next call overwrites."""
+        """The mean frames, which the next call overwrites."""
         shape = (samples.size(0), samples.size(1), own is None)
         if shape not in self._replays and len(self._replays) < MAX_GRAPHS:
             for _ in range(WARM_UPS):  # outside of the attempt: a lack of memory here is the caller's to mend
@@ -163,7 +164,7 @@ class GraphCache:
         if own is not None and replay.own is not None:
             replay.own.copy_(own)
         replay.replay()
-        return replay.logits
+        return replay.means
 
     def _try_capture(self, forward: Forward, samples: Tensor, own: Tensor | None) -> Replay | None:
         try:
@@ -176,10 +177,10 @@ class GraphCache:
 class CudaGraphReplay:
     """A `torch.cuda.CUDAGraph` with the tensors that it reads and writes."""
 
-    def __init__(self, graph: torch.cuda.CUDAGraph, samples: Tensor, own: Tensor | None, logits: Tensor) -> None:
+    def __init__(self, graph: torch.cuda.CUDAGraph, samples: Tensor, own: Tensor | None, means: Tensor) -> None:
         self.samples = samples
         self.own = own
-        self.logits = logits
+        self.means = means
         self._graph = graph
 
     def replay(self) -> None:
@@ -188,7 +189,7 @@ class CudaGraphReplay:
 
 
 class CudaGraphCapture:
-    """Captures graphs that share their memory: they are replayed one at a time, and each one's logits are read
+    """Captures graphs that share their memory: they are replayed one at a time, and each one's means are read
     before the next replay."""
 
     def __init__(self) -> None:
@@ -205,11 +206,11 @@ class CudaGraphCapture:
             # Other threads of this process go on making pinned memory meanwhile, which "global" would not allow.
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
-                logits = forward(samples, own)
+                means = forward(samples, own)
             except BaseException:
                 with contextlib.suppress(RuntimeError):  # that the capture has failed is being said already
                     graph.capture_end()
                 raise
             graph.capture_end()
         torch.cuda.synchronize()
-        return CudaGraphReplay(graph, samples, own, logits)
+        return CudaGraphReplay(graph, samples, own, means)

@@ -8,14 +8,15 @@ from dataclasses import replace
 import numpy as np
 import structlog
 import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 from warmline.emotion.architecture import Architecture, Emotion2Vec
 from warmline.emotion.batches import Batch, make_batch
 from warmline.emotion.converted import Weights
-from warmline.emotion.engine import EngineInfo, Samples, Scores
+from warmline.emotion.engine import Embeddings, EngineInfo, Samples, Scores
 from warmline.emotion.labels import Labels
 from warmline.emotion.packing import Packer
-from warmline.emotion.runners import CudaRunner, HostRunner, Logits, Runner
+from warmline.emotion.runners import CudaRunner, HostRunner, MeanFrames, Runner
 from warmline.jobs.errors import ModelUnusable, OutOfMemory
 
 # Windows of 5 s that a GPU gets at once, where its memory allows: 16,576 rows for each matrix product of the large
@@ -79,8 +80,12 @@ class TorchEngine:
     ) -> None:
         self.info = info
         self.min_samples = model.architecture.min_samples
+        self.embedding_dimensions = model.architecture.embed_dim
         self._model = model
-        self._rows = torch.tensor(labels.rows)
+        # The head on the host, whatever the device: tokens that are not in use are left out, as FunASR does.
+        rows = torch.tensor(labels.rows)
+        self._weight = model.head.weight.detach().float().cpu()[rows]  # (labels, C)
+        self._bias = model.head.bias.detach().float().cpu()[rows]  # (labels,)
         self._device = torch.device(info.device)
         on_cuda = self._device.type == "cuda"
         self._packer = Packer(budget_samples=batch_samples, fixed_shapes=on_cuda)
@@ -104,14 +109,19 @@ class TorchEngine:
         return [make_batch(group, windows, device=self._device) for group in groups]
 
     @torch.inference_mode()
-    def infer(self, prepared: Sequence[Batch]) -> list[Logits]:
+    def infer(
+        self,
+        prepared: Sequence[Batch],
+        *,
+        embeddings: bool = False,  # they are what the scores are made of
+    ) -> list[MeanFrames]:
         """Runs the model; on CUDA it returns before the device is done.
 
         Raises OutOfMemory where not even one window has room.
         """
-        return [logits for batch in prepared for logits in self._run(batch)]
+        return [means for batch in prepared for means in self._run(batch)]
 
-    def _run(self, batch: Batch) -> list[Logits]:
+    def _run(self, batch: Batch) -> list[MeanFrames]:
         try:
             return [self._runner.run(batch)]
         except (MemoryError, RuntimeError) as error:
@@ -128,7 +138,7 @@ class TorchEngine:
         log.warning("batch_halved", windows=len(batch.indices), batch_samples=smaller)
         return self._run(first) + self._run(second)
 
-    def _run_last(self, batch: Batch) -> Logits:
+    def _run_last(self, batch: Batch) -> MeanFrames:
         """A lone window that found no room, once more without what was released, and without empty rows."""
         try:
             return self._runner.run(batch.without_empty_rows())
@@ -141,11 +151,11 @@ class TorchEngine:
             " Use fewer children, or lower WARMLINE_AUDIO_UTTERANCE_MAX_SECONDS."
         )
 
-    def finish(self, output: Sequence[Logits]) -> Scores:
-        """Probabilities of the labels in use: the softmax leaves out the others, as FunASR does."""
-        scores = np.empty((sum(len(part.indices) for part in output), self._rows.numel()), dtype=np.float32)
+    def finish(self, output: Sequence[MeanFrames]) -> Scores:
+        """Probabilities of the labels in use."""
+        scores = np.empty((_count(output), self._bias.numel()), dtype=np.float32)
         for part in output:
-            used = part.wait()[:, self._rows]  # (windows, labels); the same as -inf for the others
+            used = F.linear(part.wait(), self._weight, self._bias)  # (windows, labels)
             if not used.isfinite().all():
                 log.error(
                     "scores_not_finite",
@@ -154,6 +164,17 @@ class TorchEngine:
                 )
             scores[list(part.indices)] = used.softmax(dim=-1).numpy()
         return scores
+
+    def embeddings(self, output: Sequence[MeanFrames]) -> Embeddings:
+        """See `Engine`."""
+        found = np.empty((_count(output), self.embedding_dimensions), dtype=np.float32)
+        for part in output:
+            found[list(part.indices)] = part.wait().numpy()
+        return found
+
+
+def _count(output: Sequence[MeanFrames]) -> int:
+    return sum(len(part.indices) for part in output)
 
 
 # Lacks of memory that torch raises as a RuntimeError: the CPU's own, oneDNN's of layers that have run before, and

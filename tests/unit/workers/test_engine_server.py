@@ -20,7 +20,7 @@ import pytest
 from benchmarks.random_model import write_random_model
 from config.settings import EmotionSettings
 from tests.servers import wait_until
-from warmline.emotion.engine import Engine, Samples, Scores, score
+from warmline.emotion.engine import Embeddings, Engine, Samples, Scores, score
 from warmline.emotion.host_wire import connect, listen, send_request
 from warmline.emotion.hosted_engine import HostedEngine, Link
 from warmline.emotion.loading import load_engine
@@ -37,6 +37,7 @@ class HeldEngine:
     def __init__(self, engine: Engine) -> None:
         self.info, self.min_samples = engine.info, engine.min_samples
         self.windows_at_once = WINDOWS_AT_ONCE
+        self.embedding_dimensions = engine.embedding_dimensions
         self.batches: list[list[int]] = []  # sizes of the windows
         self.turns = threading.Semaphore(0)
         self.error: Exception | None = None
@@ -46,16 +47,19 @@ class HeldEngine:
     def prepare(self, windows: Sequence[Samples]) -> tuple[Sequence[Samples], Any]:
         return windows, self._engine.prepare(windows)
 
-    def infer(self, prepared: tuple[Sequence[Samples], Any]) -> Any:
+    def infer(self, prepared: tuple[Sequence[Samples], Any], *, embeddings: bool = False) -> Any:
         windows, inner = prepared
         self.batches.append([window.size for window in windows])
         self.turns.acquire()
         if self.error is not None and (self.broken_for_good or any(window[0] == MARK for window in windows)):
             raise self.error
-        return self._engine.infer(inner)
+        return self._engine.infer(inner, embeddings=embeddings)
 
     def finish(self, output: Any) -> Scores:
         return self._engine.finish(output)
+
+    def embeddings(self, output: Any) -> Embeddings:
+        return self._engine.embeddings(output)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +146,51 @@ def test_scores_are_those_of_the_engine_itself(serve: Callable[[Engine], Serving
     windows = [noise(seconds, seed=seed) for seed, seconds in enumerate((0.5, 2.0, 1.0, 0.7, 3.1))]
     assert (client.info, client.min_samples) == (plain.info, plain.min_samples)
     np.testing.assert_allclose(score(client, windows), score(plain, windows), atol=1e-6)
+
+
+def test_embeddings_come_to_who_asks_and_to_nobody_else(
+    serve: Callable[[Engine], Serving], held: HeldEngine, plain: Engine
+) -> None:
+    # Given two calls in one batch, one of which wants embeddings
+    serving = serve(held)
+    asking, other = serving.client(), serving.client()
+    blocker = other.infer(other.prepare([noise(0.5)]))
+    wait_until(lambda: len(held.batches) == 1, "the engine is busy")
+    windows = [noise(seconds, seed=seed) for seed, seconds in enumerate((1.0, 0.6, 2.0))]
+    wanted = asking.infer(asking.prepare(windows), embeddings=True)
+    wait_until(lambda: waits(serving) + len(windows) > 0 and serving.server._prepared.qsize() == 1, "it waits")
+    plainly = other.infer(other.prepare([noise(0.9)]))
+    # When they are scored
+    held.turns.release(100)
+    # Then it has the engine's own, in the order of its windows, whatever is asked for first
+    expected = plain.embeddings(plain.infer(plain.prepare(windows)))
+    np.testing.assert_allclose(asking.embeddings(wanted), expected, atol=1e-5)
+    np.testing.assert_allclose(asking.finish(wanted), score(plain, windows), atol=1e-6)
+    assert asking.embeddings(wanted).shape == (3, plain.embedding_dimensions) == (3, asking.embedding_dimensions)
+    # And the other has none
+    for answer in (blocker, plainly):
+        assert other.finish(answer).shape == (1, len(plain.info.labels))
+        with pytest.raises(ValueError, match="without asking"):
+            other.embeddings(answer)
+
+
+def test_a_client_that_does_not_read_its_embeddings_holds_nobody(
+    serve: Callable[[Engine], Serving], plain: Engine
+) -> None:
+    # Given a client that asks for more embeddings than its socket has room for, twice, and does not read
+    serving = serve(plain)
+    with connect(serving.path) as stopped:
+        wait_until(lambda: len(serving.server._clients) == 1, "it is known")
+        (known,) = serving.server._clients
+        known.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least there is: 4.5 KiB
+        for number in range(2):
+            send_request(stopped, number, [noise(0.05)] * 64, embeddings=True)
+        wait_until(lambda: serving.server.counts.windows == 128, "its windows are scored")
+        # When another client comes, then it is served
+        answer = serving.client().infer([noise(1.0)])
+        assert answer.result(timeout=20).scores.shape[0] == 1
+        # And the first answer is still on its way, the second behind it
+        assert known.answers.qsize() == 1
 
 
 def test_windows_of_several_calls_are_scored_together_in_fair_turn(
@@ -244,9 +293,11 @@ def test_a_client_that_dies_costs_the_others_nothing(
 
 NONSENSE = (
     b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"WLe1" + b"\x02\0\0\0" + b"\xff" * 8,  # too long
-    b"WLe1" + b"\x63" * 12,  # of no kind
-    b"WLe1" + struct.pack("=IQ", 2, 12) + struct.pack("=QI", 1, 9),  # nine windows in no bytes
+    b"WLe2" + b"\x02\0\0\0" + b"\xff" * 8,  # too long
+    b"WLe2" + b"\x63" * 12,  # of no kind
+    b"WLe2" + struct.pack("=IQ", 2, 16) + struct.pack("=QII", 1, 0, 9),  # nine windows in no bytes
+    b"WLe2" + struct.pack("=IQ", 2, 20) + struct.pack("=QIII", 1, 2, 1, 0),  # a wish that there is not
+    b"WLe1" + struct.pack("=IQ", 2, 16) + struct.pack("=QII", 1, 1, 0),  # the protocol before this one
 )
 
 
