@@ -12,6 +12,7 @@ from tests.cli.conftest import SAMPLES, Warmline, finished
 from tests.servers import wait_until
 from warmline.calls.report import Report
 from warmline.cli.api_client import ApiClient
+from warmline.jobs.records import ExcludedRange, Options
 from warmline.local.processes import find_processes
 from warmline.local.stack import Stack
 from warmline.objects.store import ObjectStore
@@ -19,9 +20,8 @@ from warmline.objects.store import ObjectStore
 
 def test_submit_uploads_files_and_waits_for_their_reports(client: Warmline, stack: Stack) -> None:
     # When two local recordings are submitted and watched
-    done = client(
-        "submit", SAMPLES[0], SAMPLES[3], "--roles", "agent,customer", "--metadata", "campaign=x", "--watch"
-    )
+    options = ["--roles", "agent,customer", "--granularity", "frame", "--hop", "2.5", "--exclude", "0:04-5.5,0-1"]
+    done = client("submit", SAMPLES[0], SAMPLES[3], *options, "--metadata", "campaign=x", "--watch")
     # Then both succeed, the id is all of stdout, and the batch is listed
     assert done.returncode == 0, done.stderr
     batch_id = done.stdout.strip()
@@ -35,6 +35,16 @@ def test_submit_uploads_files_and_waits_for_their_reports(client: Warmline, stac
     assert {report.source.key for report in reports} == {f"submitted/{SAMPLES[i].name}" for i in (0, 3)}
     assert all(report.metadata == {"campaign": "x"} for report in reports)
     assert all(report.channels[0].role == "agent" for report in reports)
+    asked = Options(
+        granularity="frame",
+        hop_seconds=2.5,
+        roles=("agent", "customer"),
+        exclude=(
+            ExcludedRange(start_seconds=0, end_seconds=1),
+            ExcludedRange(start_seconds=4, end_seconds=5.5),
+        ),
+    )
+    assert all(report.provenance.options == asked for report in reports)
     # And their uploads had no jobs of their own
     with ApiClient(stack.settings.api) as api:
         submitted = [job for job in api.jobs(limit=1000) if job.job.source.key.startswith("submitted/")]

@@ -431,6 +431,14 @@ def test_the_command_line_reconciles_through_the_api(
         done = warmline(f"s3://calls/{s3_prefix}")
         assert done.stdout == "6 calls: 1 have their report, 0 are in the ledger already, 5 enqueued\n"
         assert done.returncode == 0, done.stderr
+        # And other options are another question
+        done = warmline(f"s3://calls/{s3_prefix}", "--granularity", "frame", "--hop", "2", "--exclude", "0:05-9")
+        assert done.stdout.startswith("6 calls: 0 have their report, "), done.stderr
+        (newest,) = httpx.get(f"{api.url}/v1/jobs?limit=1", trust_env=False).json()["jobs"]
+        assert newest["job"]["options"] == {
+            "granularity": "frame", "hop_seconds": 2.0, "roles": [],
+            "exclude": [{"start_seconds": 5.0, "end_seconds": 9.0}],
+        }  # fmt: skip
         # And what cannot be asked is refused
         assert refusal(asked | {"bucket": "payroll"}) == (403, "bucket_not_allowed")
         assert refusal(asked | {"options": {"granularity": "word"}}) == (422, "invalid_request")

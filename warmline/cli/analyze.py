@@ -11,9 +11,9 @@ import typer
 from config.logging import configure_logging
 from config.settings import LogSettings, Settings, load_settings
 from warmline.calls.report import Report, SourceFacts
-from warmline.cli import consoles, tables
+from warmline.cli import consoles, job_options, tables
 from warmline.cli.consoles import PLAIN
-from warmline.jobs.errors import InternalError, InvalidRequest, WarmlineError
+from warmline.jobs.errors import InternalError, WarmlineError
 from warmline.jobs.records import Options
 
 if TYPE_CHECKING:
@@ -37,10 +37,12 @@ def analyze(
     engine: Annotated[str | None, typer.Option(help="auto, torch, openvino or funasr (the reference).")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    granularity: Annotated[
-        str, typer.Option(help="segment: windows of speech; utterance: each whole channel, as FunASR does.")
-    ] = "segment",
-    roles: Annotated[str, typer.Option(help="The channels' roles in order, e.g. agent,customer.")] = "",
+    granularity: job_options.Granularity = "segment",
+    hop: job_options.Hop = None,
+    roles: job_options.Roles = "",
+    exclude: job_options.Exclude = "",
+    embedding: job_options.Embedding = "none",
+    split_speakers: job_options.SplitSpeakers = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the log on stderr.")] = False,
 ) -> None:
     """Scores recordings in this process and shows their reports; exit code 0 only when all were scored."""
@@ -48,7 +50,14 @@ def analyze(
     overrides: dict[str, Any] = {VARIABLES[name]: value for name, value in given.items() if value is not None}
     settings = load_settings(**overrides)
     configure_logging(LogSettings(level="INFO" if verbose else "ERROR", format="console"), process="cli")
-    options = _options(granularity, roles)
+    options = job_options.read_options(
+        granularity=granularity,
+        hop=hop,
+        roles=roles,
+        exclude=exclude,
+        embedding=embedding,
+        split_speakers=split_speakers,
+    )
     failed = 0
     reports: list[tuple[str, Report]] = []
     with consoles.stdout_for_results_only() as out:
@@ -67,18 +76,6 @@ def analyze(
         console.print(tables.calls_table(reports, console.width))
     if failed:
         raise typer.Exit(1)
-
-
-def _options(granularity: str, roles: str) -> Options:
-    from pydantic import ValidationError
-
-    try:
-        return Options.model_validate(
-            {"granularity": granularity, "roles": [role.strip() for role in roles.split(",") if role.strip()]}
-        )
-    except ValidationError as error:
-        problem: Any = error.errors()[0]
-        raise InvalidRequest(f"--{problem['loc'][0]}: {problem['msg']}") from None
 
 
 def _analyze_all(
@@ -106,11 +103,12 @@ def _load(settings: Settings) -> Engine:
 def _analyze_one(path: Path, engine: Engine, settings: Settings, options: Options) -> Report | WarmlineError:
     import structlog
 
-    from warmline.calls.analyze import analyze_call
+    from warmline.calls.analyze import Analyst, analyze_call
 
     try:
         source = SourceFacts(uri=str(path), size_bytes=path.stat().st_size if path.is_file() else 0)
-        return analyze_call(path, source=source, engine=engine, options=options, settings=settings.audio)
+        analyst = Analyst(engine=engine, audio=settings.audio, analysis=settings.analysis)
+        return analyze_call(path, analyst, source=source, options=options)
     except WarmlineError as error:
         return error
     except Exception:  # noqa: BLE001 - one bad file must not cost the others their reports

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from config.settings import Settings, load_settings
-from warmline.cli import consoles, job_tables, tables
+from warmline.cli import consoles, job_options, job_tables, tables
 from warmline.cli.api_client import ApiClient, ApiProblem
 from warmline.cli.consoles import PLAIN
 from warmline.jobs.errors import InvalidRequest, JobNotFound
@@ -29,8 +29,12 @@ def submit(
         typer.Argument(help="s3://bucket/key, s3://bucket/prefix/ (all under it), or files to upload first."),
     ],
     lane: Annotated[str, typer.Option(help="live (soon) or bulk (in turn).")] = "bulk",
-    granularity: Annotated[str, typer.Option(help="segment or utterance.")] = "segment",
-    roles: Annotated[str, typer.Option(help="The channels' roles in order, e.g. agent,customer.")] = "",
+    granularity: job_options.Granularity = "segment",
+    hop: job_options.Hop = None,
+    roles: job_options.Roles = "",
+    exclude: job_options.Exclude = "",
+    embedding: job_options.Embedding = "none",
+    split_speakers: job_options.SplitSpeakers = False,
     metadata: Annotated[
         list[str] | None, typer.Option(help="name=value, kept with the report; may be repeated.")
     ] = None,
@@ -38,8 +42,16 @@ def submit(
 ) -> None:
     """Submits calls as one batch; prints the batch's id."""
     settings = load_settings()
+    options = job_options.read_options(
+        granularity=granularity,
+        hop=hop,
+        roles=roles,
+        exclude=exclude,
+        embedding=embedding,
+        split_speakers=split_speakers,
+    )
     body: dict[str, Any] = {
-        "options": {"granularity": granularity, "roles": _split(roles)},
+        "options": options.model_dump(mode="json"),
         "metadata": dict(_pair(text) for text in metadata or ()),
         "lane": lane,
     }
@@ -206,10 +218,6 @@ def _bucket_and_key(uri: str) -> tuple[str, str]:
     if not bucket:
         raise InvalidRequest(f"{uri} is not s3://bucket/key")
     return bucket, key
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from config.settings import load_settings
-from warmline.cli import consoles
+from warmline.cli import consoles, job_options
 from warmline.cli.api_client import ApiClient
 from warmline.cli.consoles import PLAIN
 from warmline.jobs.errors import InvalidRequest
@@ -24,8 +24,12 @@ NOTES = {
 def reconcile(
     prefix: Annotated[str, typer.Argument(help="s3://bucket/prefix/ of calls that are all to have a report.")],
     lane: Annotated[str, typer.Option(help="live (soon) or bulk (in turn).")] = "bulk",
-    granularity: Annotated[str, typer.Option(help="segment or utterance.")] = "segment",
-    roles: Annotated[str, typer.Option(help="The channels' roles in order, e.g. agent,customer.")] = "",
+    granularity: job_options.Granularity = "segment",
+    hop: job_options.Hop = None,
+    roles: job_options.Roles = "",
+    exclude: job_options.Exclude = "",
+    embedding: job_options.Embedding = "none",
+    split_speakers: job_options.SplitSpeakers = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also run again what an earlier one entered and what failed.")
     ] = False,
@@ -37,14 +41,19 @@ def reconcile(
     bucket, _, key_prefix = prefix.removeprefix("s3://").partition("/")
     if not prefix.startswith("s3://") or not bucket:
         raise InvalidRequest(f"{prefix} is not s3://bucket/prefix/")
+    options = job_options.read_options(
+        granularity=granularity,
+        hop=hop,
+        roles=roles,
+        exclude=exclude,
+        embedding=embedding,
+        split_speakers=split_speakers,
+    )
     body: dict[str, Any] = {
         "bucket": bucket,
         "prefix": key_prefix,
         "lane": lane,
-        "options": {
-            "granularity": granularity,
-            "roles": [role.strip() for role in roles.split(",") if role.strip()],
-        },
+        "options": options.model_dump(mode="json"),
         "retry_failed": retry_failed,
         "by_rules": by_rules,
     }

@@ -13,7 +13,7 @@ from config.settings import Settings
 from warmline.cli import consoles
 from warmline.cli.consoles import PLAIN
 from warmline.jobs.errors import JobNotFound, ObjectNotFound, WarmlineError
-from warmline.jobs.records import Source
+from warmline.jobs.records import Options, Source
 from warmline.jobs.upload_ledger import UploadLedger
 from warmline.objects.events import Decoded, Upload
 from warmline.objects.store import ObjectStore
@@ -58,8 +58,7 @@ class Desk:
         rule = match.rule
         self._out.print(f"A job, by the rule {rule.name!r}:", **PLAIN)
         self._fact("lane", f"{rule.lane}, {_pace(rule)}")
-        roles = f"; roles {', '.join(rule.options.roles)}" if rule.options.roles else ""
-        self._fact("options", f"granularity {rule.options.granularity}{roles}")
+        self._fact("options", "; ".join(_options_in_words(rule.options)))
         seen = self._seen(Upload(source=source, dialect="", name=""), match)
         known = match.metadata({}, {}) if seen.metadata is None else seen.metadata
         why = "known when it is uploaded" if seen.metadata is None else "not there"
@@ -171,10 +170,26 @@ def visible(text: str) -> str:
 def _consequence(rule: Rule) -> str:
     if rule.skip:
         return "no job"
-    roles = f", roles {' '.join(rule.options.roles)}" if rule.options.roles else ""
+    granularity, *others = _options_in_words(rule.options, between=" ")
     metadata = f", metadata {' '.join(rule.metadata)}" if rule.metadata else ""
     again = ", each upload" if rule.rerun else ""
-    return f"{rule.lane}, {_pace(rule)}, {rule.options.granularity}{roles}{metadata}{again}"
+    options = ", ".join([granularity.removeprefix("granularity "), *others])
+    return f"{rule.lane}, {_pace(rule)}, {options}{metadata}{again}"
+
+
+def _options_in_words(options: Options, between: str = ", ") -> Iterator[str]:
+    """What its jobs are asked to do: the granularity, and what else is not as it is without being asked for."""
+    hop = f", hop {options.hop_seconds:g} s" if options.granularity == "frame" else ""
+    yield f"granularity {options.granularity}{hop}"
+    if options.roles:
+        yield f"roles {between.join(options.roles)}"
+    if options.exclude:
+        ranges = (f"{each.start_seconds:g}-{each.end_seconds:g} s" for each in options.exclude)
+        yield f"excluded {between.join(ranges)}"
+    if options.embedding != "none":
+        yield f"embeddings {options.embedding}"
+    if options.split_speakers:
+        yield "two speakers"
 
 
 def _pace(rule: Rule) -> str:

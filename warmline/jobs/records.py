@@ -101,6 +101,12 @@ class Options(Record):
         exclude_if=lambda value: not value,
     )
 
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.split_speakers and self.granularity == "utterance":
+            raise ValueError("a whole channel at once has no speakers to split: segment or frame does")
+        return self
+
 
 class BatchItem(Record):
     """One call of a batch. Its own options replace the batch's; its metadata is added to the batch's."""

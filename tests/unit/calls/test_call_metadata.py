@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.settings import S3Settings, Settings, TriggersSettings
 from warmline.calls.call_metadata import MAX_RANGES, effective_options, merged, parse_ranges, unreadable
 from warmline.jobs.errors import InvalidRequest
-from warmline.jobs.records import ExcludedRange, Options
+from warmline.jobs.records import ExcludedRange, Options, Source
+from warmline.triggers.rules import Rules
 
 
 def ranges(*edges: tuple[float, float]) -> tuple[ExcludedRange, ...]:
@@ -82,6 +86,26 @@ def test_ranges_as_a_person_writes_them() -> None:
     assert parse_ranges("1:30-2:00,0-12.5") == ranges((0, 12.5), (90, 120))
     assert parse_ranges(" 90:00 - 1:30:01 ") == ranges((5400, 5401))
     assert parse_ranges("") == ()
+
+
+def test_a_rule_of_the_guide_hands_on_what_the_object_says(tmp_path: Path) -> None:
+    # Given the guide's rule for a telephone system that knows its sides
+    guide = Path(__file__).parents[3] / "docs" / "trigger-rules.md"
+    (example,) = [
+        text for text in re.findall(r"```toml\n(.*?)```", guide.read_text(), re.DOTALL) if "pbx/" in text
+    ]
+    file = tmp_path / "triggers.toml"
+    file.write_text(example)
+    rules = Rules.load(
+        Settings(triggers=TriggersSettings(file=str(file)), s3=S3Settings(source_buckets=("calls",)))
+    )
+    match = rules.match(Source(bucket="calls", key="pbx/4711.wav"))
+    assert match is not None
+    # When an object says so, then its call is analysed so; and as the rule has it where the object is silent
+    said = match.metadata({"Roles": "customer,agent", "exclude": "0-12.5, 1:30-2:00"}, {})
+    found = effective_options(match.rule.options, said)
+    assert (found.roles, found.exclude) == (("customer", "agent"), ranges((0, 12.5), (90, 120)))
+    assert effective_options(match.rule.options, match.metadata({}, {})).roles == ("agent", "customer")
 
 
 texts = st.one_of(
