@@ -97,11 +97,12 @@ class OurPipeline:
 
         self._engine, self.facts = load_and_warm(threads, index)
         self._call = Path(call)
-        self._settings = load_settings(with_stack=False).audio
+        settings = load_settings(with_stack=False)
+        self._audio, self._analysis = settings.audio, settings.analysis
 
     def run(self, task: dict[str, Any]) -> dict[str, Any]:
         """Analyses the call, `times` times over: the wall seconds, and the process's peak memory so far."""
-        from warmline.calls.analyze import analyze_call
+        from warmline.calls.analyze import Analyst, analyze_call
         from warmline.calls.report import SourceFacts
         from warmline.jobs.records import Options
 
@@ -109,10 +110,9 @@ class OurPipeline:
         for _ in range(task.get("times", 1)):
             analyze_call(
                 self._call,
+                Analyst(engine=self._engine, audio=self._audio, analysis=self._analysis),
                 source=SourceFacts(uri="benchmark", size_bytes=self._call.stat().st_size),
-                engine=self._engine,
                 options=Options(),
-                settings=self._settings,
             )
         seconds = time.perf_counter() - started
         return {"seconds": seconds, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}

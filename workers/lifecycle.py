@@ -159,17 +159,18 @@ def _rehearse(desk: Desk) -> None:
 
     Raises what the analysis raises: an installation that cannot analyse noise cannot analyse calls.
     """
-    from warmline.calls.analyze import analyze_call
+    from warmline.calls.analyze import Analyst, analyze_call
     from warmline.calls.report import SourceFacts
 
     # Whatever calls this installation accepts.
-    settings = desk.settings.audio.model_copy(update={"max_seconds": 60, "max_channels": 2})
+    audio = desk.settings.audio.model_copy(update={"max_seconds": 60, "max_channels": 2})
+    analyst = Analyst(engine=desk.engine, audio=audio, analysis=desk.settings.analysis)
     for granularity, seconds, channels in REHEARSALS:
         with desk.scratch.file() as path:
             _write_noise(path, seconds, channels)
             facts = SourceFacts(uri="rehearsal", size_bytes=path.stat().st_size)
             options = Options.model_validate({"granularity": granularity})
-            analyze_call(path, source=facts, engine=desk.engine, options=options, settings=settings)
+            analyze_call(path, analyst, source=facts, options=options)
     _connect(desk)
 
 

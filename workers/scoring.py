@@ -20,7 +20,7 @@ import psutil
 import structlog
 
 from config.settings import Settings
-from warmline.calls.analyze import analyze_call
+from warmline.calls.analyze import Analyst, analyze_call
 from warmline.calls.report import Report, SourceFacts
 from warmline.jobs.errors import LedgerUnavailable, StoreUnavailable, TransientError, WarmlineError
 from warmline.jobs.faults import classify
@@ -154,6 +154,7 @@ class Desk:
     def _analyse(self, job: Job, path: Path, facts: ObjectFacts, lease: Lease, fetch_seconds: float) -> Report:
         return analyze_call(
             path,
+            Analyst(engine=self.engine, audio=self.settings.audio, analysis=self.settings.analysis),
             source=SourceFacts(
                 uri=job.source.uri,
                 bucket=job.source.bucket,
@@ -162,9 +163,7 @@ class Desk:
                 version_id=facts.version_id,
                 size_bytes=facts.size_bytes,
             ),
-            engine=self.engine,
             options=job.options,
-            settings=self.settings.audio,
             job=job,
             fetch_seconds=fetch_seconds,
             watcher=lease,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soxr
 
-from config.settings import AudioSettings
+from tests.analysts import analyst_with
 from tests.recordings import ALL_CALLS, BILLING, VOICEMAIL, read
 from warmline.calls.analyze import analyze_call
 from warmline.calls.report import STANDARD_LABELS, Report, ScoredWindow, SourceFacts
@@ -21,9 +21,7 @@ from warmline.jobs.records import Job, Options, Source
 
 def analyze(path: Path, engine: Engine, options: Options | None = None, **more: object) -> Report:
     source = SourceFacts(uri=str(path), size_bytes=path.stat().st_size)
-    return analyze_call(
-        path, source=source, engine=engine, options=options or Options(), settings=AudioSettings(), **more
-    )
+    return analyze_call(path, analyst_with(engine), source=source, options=options or Options(), **more)
 
 
 def scores_of(window: ScoredWindow) -> list[float]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from config.settings import AudioSettings
+from tests.analysts import analyst_with
 from tests.recordings import BILLING, VOICEMAIL, read, wav_header, write_long_call
 from warmline.calls.analyze import analyze_call
 from warmline.calls.report import Report, SourceFacts
@@ -24,10 +24,9 @@ def analyze(path: Path, engine: Engine, options: Options = SEGMENT) -> Report:
     size_bytes = path.stat().st_size if path.exists() else 0
     return analyze_call(
         path,
+        analyst_with(engine),
         source=SourceFacts(uri=path.name, size_bytes=size_bytes),
-        engine=engine,
         options=options,
-        settings=AudioSettings(),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from config.settings import AudioSettings
+from tests.analysts import analyst_with
 from tests.recordings import ALL_CALLS, BILLING
 from warmline.calls.analyze import analyze_call
 from warmline.calls.report import SourceFacts
@@ -21,7 +21,7 @@ VALIDATOR = Draft202012Validator(PUBLISHED, format_checker=Draft202012Validator.
 
 def errors_in_report(path: Path, engine: Engine, options: Options) -> list[str]:
     source = SourceFacts(uri=str(path), size_bytes=path.stat().st_size)
-    report = analyze_call(path, source=source, engine=engine, options=options, settings=AudioSettings())
+    report = analyze_call(path, analyst_with(engine), source=source, options=options)
     return [error.message for error in VALIDATOR.iter_errors(json.loads(report.model_dump_json()))]
 
 

@@ -17,6 +17,7 @@ import pytest
 from psutil import Process
 
 from config.settings import Settings
+from tests.analysts import analyst_with
 from tests.integration.conftest import CALL, NewSettings
 from tests.integration.worker_process import WorkerProcess, kill
 from tests.servers import skip_or_fail, wait_until
@@ -79,7 +80,7 @@ def test_a_job_has_the_scores_of_an_engine_without_host(worker: WorkerProcess, c
     # Then its scores and its provenance are those of the same engine in one process
     engine = load_engine(worker.settings.emotion, threads=1)
     facts = SourceFacts(uri="x", size_bytes=0)
-    alone = analyze_call(CALL, source=facts, engine=engine, options=Options(), settings=worker.settings.audio)
+    alone = analyze_call(CALL, analyst_with(engine), source=facts, options=Options())
     assert report.provenance.model == alone.provenance.model
     for ours, expected in zip(report.channels, alone.channels, strict=True):
         assert len(ours.windows) == len(expected.windows) > 0

@@ -11,7 +11,8 @@ Decoding, the search for speech and the caller's work on a window take turns: on
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -20,13 +21,13 @@ import numpy as np
 
 from config.settings import AudioSettings
 from warmline.audio.decoding import AudioInfo, Block, Decoder, open_decoder
+from warmline.audio.levels import PeakMeter
 from warmline.audio.resampling import SAMPLE_RATE_HZ, in_slabs, to_16_khz
-from warmline.audio.speech import CHUNK_SAMPLES, SpeechModel
-from warmline.audio.windows import ChannelCutter, Window
+from warmline.audio.segments import Segment
+from warmline.audio.speech import SpeechModel
+from warmline.audio.windows import SLAB_SAMPLES, ChannelCutter, ChannelFacts, Window
 from warmline.jobs.errors import AudioTooLong, BrokenAudio
 
-# 16 s at once: onnxruntime's cost of a call is spread over enough chunks, and a slab of 16 channels is 16 MB.
-SLAB_SAMPLES = 512 * CHUNK_SAMPLES
 # The largest integer sample there is, for files that store integers as floats without scaling them. Beyond it lies
 # no recording, and the model's variance over a window would overflow.
 LARGEST_SAMPLE = 2.0**31
@@ -43,13 +44,15 @@ class CallAudio:
 
     `duration_seconds`  as decoded
     `truncated`         the file ends before its audio does, or parts of it could not be decoded
-    `speech_seconds`    by channel; the whole length where whole channels were read
+    `channels`          what was heard in each, besides its windows
+    `peaks`             how high each channel's samples go
     `stage_seconds`     wall seconds spent on `decode` (resampling included) and on `speech`
     """
 
     def __init__(self, decoder: Decoder, limits: AudioSettings, on_audio: OnAudio | None = None) -> None:
         self.info: AudioInfo = decoder.info
-        self.speech_seconds: tuple[float, ...] = (0.0,) * decoder.info.channels
+        self.channels: tuple[ChannelFacts, ...] = (ChannelFacts(),) * decoder.info.channels
+        self.peaks = PeakMeter(decoder.info.channels)
         self.stage_seconds: dict[str, float] = {"decode": 0.0, "speech": 0.0}
         self._decoder = decoder
         self._limits = limits
@@ -66,33 +69,28 @@ class CallAudio:
         """See the class."""
         return self._decoder.truncated
 
-    def speech_windows(self, *, min_samples: int) -> Iterator[Window]:
+    def speech_windows(
+        self, *, min_samples: int, hop_seconds: float | None = None, excluded: Sequence[Segment] = ()
+    ) -> Iterator[Window]:
         """The windows within speech; each channel's in order, the channels' side by side.
 
-        `min_samples` is the model's shortest window. Raises NotAudio, BrokenAudio, AudioTooLong.
+        `min_samples` is the model's shortest window. With `hop_seconds` a window slides so far each time. Nothing
+        in `excluded` (in order, none overlapping, in 16 kHz samples) is speech. Raises NotAudio, BrokenAudio,
+        AudioTooLong.
         """
-        model = SpeechModel()
-        cutters = [
-            ChannelCutter(
-                channel,
-                model,
-                window_samples=round(self._limits.window_seconds * SAMPLE_RATE_HZ),
-                threshold=self._limits.speech_threshold,
-                min_samples=min_samples,
-            )
-            for channel in range(self.info.channels)
-        ]
+        cutters = self._cutters(min_samples, excluded, hop_seconds)
         for slab in self._timed("decode", in_slabs(self._read(self._limits.max_seconds), SLAB_SAMPLES)):
             for channel, cutter in enumerate(cutters):
                 yield from self._timed("speech", cutter.push(slab[:, channel]))
         for cutter in cutters:
             yield from self._timed("speech", cutter.finish())
-        self.speech_seconds = tuple(cutter.speech_seconds for cutter in cutters)
+        self.channels = tuple(cutter.facts for cutter in cutters)
 
-    def whole_channels(self, *, min_samples: int) -> Iterator[Window]:
+    def whole_channels(self, *, min_samples: int, excluded: Sequence[Segment] = ()) -> Iterator[Window]:
         """Each channel as one window, as FunASR sees a clip; one of digital silence gives none.
 
-        Raises NotAudio, BrokenAudio, and AudioTooLong beyond `utterance_max_seconds`, since all of it is held.
+        What is `excluded` is cut out of it. Raises NotAudio, BrokenAudio, and AudioTooLong beyond
+        `utterance_max_seconds`, since all of it is held.
         """
         try:
             blocks = list(self._timed("decode", self._read(self._limits.utterance_max_seconds)))
@@ -102,15 +100,36 @@ class CallAudio:
                 "use granularity=segment or raise WARMLINE_AUDIO_UTTERANCE_MAX_SECONDS."
             ) from None
         whole = np.concatenate(blocks)
-        long_enough = len(whole) >= min_samples
-        self.speech_seconds = tuple(
-            len(whole) / SAMPLE_RATE_HZ if long_enough and whole[:, channel].any() else 0.0
+        cutters = self._cutters(min_samples, excluded)
+        for channel, cutter in enumerate(cutters):
+            # Where it speaks is told, too; the windows are of no interest.
+            for windows in (cutter.push(whole[:, channel]), cutter.finish()):
+                deque(self._timed("speech", windows), maxlen=0)
+        self.channels = tuple(cutter.facts for cutter in cutters)
+        kept = np.ones(len(whole), bool)
+        for start, end in excluded:
+            kept[start:end] = False
+        for channel in range(self.info.channels):
+            samples = np.ascontiguousarray(whole[kept, channel])
+            if len(samples) >= min_samples and samples.any():
+                yield Window(channel=channel, start_sample=0, end_sample=len(whole), samples=samples)
+
+    def _cutters(
+        self, min_samples: int, excluded: Sequence[Segment], hop_seconds: float | None = None
+    ) -> list[ChannelCutter]:
+        model = SpeechModel()
+        return [
+            ChannelCutter(
+                channel,
+                model,
+                window_samples=round(self._limits.window_seconds * SAMPLE_RATE_HZ),
+                threshold=self._limits.speech_threshold,
+                min_samples=min_samples,
+                hop_samples=None if hop_seconds is None else round(hop_seconds * SAMPLE_RATE_HZ),
+                excluded=excluded,
+            )
             for channel in range(self.info.channels)
-        )
-        for channel, seconds in enumerate(self.speech_seconds):
-            if seconds:
-                samples = np.ascontiguousarray(whole[:, channel])
-                yield Window(channel=channel, start_sample=0, end_sample=len(samples), samples=samples)
+        ]
 
     def _read(self, max_seconds: float) -> Iterator[Block]:
         """(samples, channels) at 16 kHz, checked and counted."""
@@ -136,6 +155,7 @@ class CallAudio:
                 raise BrokenAudio(
                     "The audio holds samples that are not numbers, or far beyond any level; export it again."
                 )
+            self.peaks.push(block)
             yield block
 
     def _timed(self, stage: str, steps: Iterator[_T]) -> Iterator[_T]:

@@ -41,7 +41,7 @@ class _OpenSegment:
 class SegmentFinder:
     """Follows one channel, and hands out a segment that grows too long in pieces while it goes on.
 
-    `speech_samples` counts the speech found so far, without padding.
+    `speech` has the speech found so far, without padding: in order, none touching another.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class SegmentFinder:
         self._position = 0  # where the next chunk begins
         self._last_end = 0
         self._open: _OpenSegment | None = None
-        self.speech_samples = 0
+        self.speech: list[Segment] = []
 
     @property
     def next_start(self) -> int:
@@ -102,12 +102,17 @@ class SegmentFinder:
         self._open = None
         speech_samples = speech_end - segment.speech_from
         if speech_samples >= self._min_speech_samples:
-            self.speech_samples += speech_samples
+            self._add_speech(segment.speech_from, speech_end)
             self._last_end = min(speech_end + PADDING_SAMPLES, limit)
             yield Segment(segment.start, self._last_end)
 
     def _hand_out_piece(self, segment: _OpenSegment) -> Segment:
         piece = Segment(segment.start, segment.start + self._piece_samples)
-        self.speech_samples += piece.end - segment.speech_from
+        self._add_speech(segment.speech_from, piece.end)
         self._last_end = segment.start = segment.speech_from = piece.end
         return piece
+
+    def _add_speech(self, start: int, end: int) -> None:
+        if self.speech and self.speech[-1].end == start:  # it goes on after a piece
+            start = self.speech.pop().start
+        self.speech.append(Segment(start, end))

@@ -8,55 +8,41 @@ and the report that grows.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
 
-import numpy as np
+import structlog
 
-from config.settings import AudioSettings
+from config.settings import AnalysisSettings, AudioSettings
 from warmline.audio.call import CallAudio, open_call
-from warmline.audio.resampling import SAMPLE_RATE_HZ
-from warmline.audio.windows import Window
-from warmline.calls.ahead import Ahead
-from warmline.calls.report import (
-    ChannelReport,
-    Flag,
-    ModelProvenance,
-    Provenance,
-    Report,
-    ReportSource,
-    ScoredWindow,
-    SourceFacts,
-)
-from warmline.calls.summary import SCORE_DECIMALS, summarise, top_label
-from warmline.emotion.engine import Engine, EngineInfo, Scores
-from warmline.jobs.errors import ModelUnusable
-from warmline.jobs.records import Job, Options
+from warmline.calls.call_metadata import effective_options, unreadable
+from warmline.calls.heard import excluded_spans, sides_of
+from warmline.calls.report import Flag, ModelProvenance, Provenance, Report, ReportSource, SourceFacts
+from warmline.calls.scoring import Watcher, score_windows
+from warmline.calls.sides import describe_sides
+from warmline.emotion.engine import Engine, EngineInfo
+from warmline.jobs.records import Job, Metadata, Options
 
-# Windows that wait for the engine, at least: a slab of speech in two channels.
-WINDOWS_AHEAD = 8
+log = structlog.get_logger()
 
 
-class Watcher(Protocol):
-    """Follows an analysis. What it raises ends the analysis, before the next window."""
+@dataclass(frozen=True, kw_only=True)
+class Analyst:
+    """What analyses calls, the same for all of them: a warm engine and where the lines are drawn."""
 
-    def on_windows(self, done: int, total: int) -> None:
-        """Before each batch of windows: how many are done, of how many; 0 until all audio has been read."""
-
-    def on_audio(self, seconds: float) -> None:
-        """After each block of audio, from another thread: the call has at least so many seconds."""
+    engine: Engine
+    audio: AudioSettings
+    analysis: AnalysisSettings
 
 
 def analyze_call(
     path: Path,
+    analyst: Analyst,
     *,
     source: SourceFacts,
-    engine: Engine,
     options: Options,
-    settings: AudioSettings,
     job: Job | None = None,
     fetch_seconds: float | None = None,
     watcher: Watcher | None = None,
@@ -67,120 +53,48 @@ def analyze_call(
     ObjectForbidden, and what the engine raises. No speech and a truncated file are flags of a report.
     """
     started = time.perf_counter()
+    metadata = job.metadata if job else {}
+    asked, options = options, effective_options(options, metadata)
     stage_seconds = {} if fetch_seconds is None else {"fetch": fetch_seconds}
-    with open_call(path, settings, watcher.on_audio if watcher else None) as call:
-        scored, score_seconds = _score_windows(call, engine, options, watcher)
-    stage_seconds |= call.stage_seconds | {"score": score_seconds}
+    with open_call(path, analyst.audio, watcher.on_audio if watcher else None) as call:
+        scored = score_windows(call, analyst.engine, options, watcher)
+    stage_seconds |= call.stage_seconds | {"score": scored.seconds}
+    described = describe_sides(
+        sides_of(call, scored.windows, options.roles),
+        duration_ms=round(call.duration_seconds * 1000),
+        excluded=excluded_spans(call, options),
+        truncated=call.truncated,
+        recorded_channels=call.info.channels,
+        settings=analyst.analysis,
+    )
     wall_seconds = time.perf_counter() - started
     return Report(
         job_id=job.id if job else None,
-        metadata=job.metadata if job else {},
+        batch_id=job.batch_id if job else None,
+        metadata=metadata,
         source=_describe_source(source, call),
         provenance=Provenance(
             warmline_version=version("warmline"),
-            model=_describe_model(engine.info),
-            options=options,
+            model=_describe_model(analyst.engine.info),
+            options=asked,
+            window_seconds=analyst.audio.window_seconds,
+            speech_threshold=analyst.audio.speech_threshold,
             stage_seconds={stage: round(seconds, 4) for stage, seconds in stage_seconds.items()},
             rtfx=round(call.duration_seconds / wall_seconds, 2),
             analysed_at=datetime.now(UTC),
         ),
-        channels=_describe_channels(scored, call, options),
-        flags=_flags(scored, call),
+        channels=described.channels,
+        conversation=described.conversation,
+        flags=(*described.flags, *_metadata_flags(asked, metadata)),
     )
 
 
-def channel_roles(channels: int, roles: tuple[str, ...]) -> tuple[str, ...]:
-    """A role for each channel: as asked for; channels beyond get `channel_N`, and a lone one `mono`.
-
-    Of a call with fewer channels than roles nobody knows which side was recorded, so the roles are left aside.
-    """
-    if channels < len(roles):
-        roles = ()
-    if channels == 1 and not roles:
-        return ("mono",)
-    return roles + tuple(f"channel_{index}" for index in range(len(roles), channels))
-
-
-def _score_windows(
-    call: CallAudio, engine: Engine, options: Options, watcher: Watcher | None
-) -> tuple[list[list[ScoredWindow]], float]:
-    """The scored windows of each channel, and the wall seconds that the engine worked or kept us waiting."""
-    if options.granularity == "utterance":  # a window may be minutes long: one at a time, and one ahead
-        windows, at_once, ahead = call.whole_channels(min_samples=engine.min_samples), 1, 1
-    else:
-        windows, at_once = call.speech_windows(min_samples=engine.min_samples), engine.windows_at_once
-        ahead = max(WINDOWS_AHEAD, at_once)
-    scored: list[list[ScoredWindow]] = [[] for _ in range(call.info.channels)]
-    done = 0
-    with Ahead(windows, limit=ahead) as found:
-
-        def take() -> list[Window]:
-            batch = found.take(at_once)
-            if watcher:  # here and not after the scores: who stops us now saves this batch
-                watcher.on_windows(done, 0)
-            return batch
-
-        scoring = _Scoring(engine)
-        for batch, scores in scoring.run(iter(take, [])):
-            for window, row in zip(batch, _checked(scores), strict=True):
-                scored[window.channel].append(_scored_window(window, row, engine.info.labels))
-            done += len(batch)
-    if watcher:
-        watcher.on_windows(done, done)
-    return scored, scoring.seconds
-
-
-class _Scoring:
-    """The engine as a pipeline: a batch is begun before the one in front of it is finished.
-
-    On a GPU, or with a host, `infer` returns before the work is done, so that the engine never waits for us. On
-    the CPU it returns afterwards, and nothing is gained or lost.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self.seconds = 0.0  # that the engine took of our time
-        self._engine = engine
-
-    def run(self, batches: Iterator[list[Window]]) -> Iterator[tuple[list[Window], Scores]]:
-        """Each batch with its scores, in order; two are under way at most."""
-        begun: tuple[list[Window], Any] | None = None
-        for batch in batches:
-            output = self._timed(self._begin, batch)
-            if begun is not None:
-                yield begun[0], self._timed(self._engine.finish, begun[1])
-            begun = batch, output
-        if begun is not None:
-            yield begun[0], self._timed(self._engine.finish, begun[1])
-
-    def _begin(self, batch: list[Window]) -> Any:
-        return self._engine.infer(self._engine.prepare([window.samples for window in batch]))
-
-    def _timed(self, step: Callable[[Any], Any], argument: Any) -> Any:
-        started = time.perf_counter()
-        try:
-            return step(argument)
-        finally:
-            self.seconds += time.perf_counter() - started
-
-
-def _checked(scores: Scores) -> list[list[float]]:
-    # JSON has no NaN, and a mean over one would spoil a whole channel.
-    if not np.isfinite(scores).all():
-        raise ModelUnusable(
-            "The model gave scores that are not numbers; check its weights or set WARMLINE_PRECISION=fp32."
-        )
-    rows: list[list[float]] = scores.astype(np.float64).round(SCORE_DECIMALS).tolist()
-    return rows
-
-
-def _scored_window(window: Window, row: list[float], labels: tuple[str, ...]) -> ScoredWindow:
-    scores = dict(zip(labels, row, strict=True))
-    return ScoredWindow(
-        start_ms=round(window.start_sample * 1000 / SAMPLE_RATE_HZ),
-        end_ms=round(window.end_sample * 1000 / SAMPLE_RATE_HZ),
-        top=top_label(scores),
-        scores=scores,
-    )
+def _metadata_flags(options: Options, metadata: Metadata) -> tuple[Flag, ...]:
+    """A slip in the call's metadata costs it nothing, and is told of."""
+    sentences = unreadable(options, metadata)
+    for sentence in sentences:
+        log.warning("metadata_unreadable", reason=sentence)
+    return ("metadata_unreadable",) if sentences else ()
 
 
 def _describe_source(source: SourceFacts, call: CallAudio) -> ReportSource:
@@ -203,30 +117,3 @@ def _describe_model(info: EngineInfo) -> ModelProvenance:
         device=info.device,
         precision=info.precision,
     )
-
-
-def _describe_channels(
-    scored: list[list[ScoredWindow]], call: CallAudio, options: Options
-) -> tuple[ChannelReport, ...]:
-    roles = channel_roles(call.info.channels, options.roles)
-    return tuple(
-        ChannelReport(
-            index=index,
-            role=role,
-            speech_seconds=round(speech_seconds, 3),
-            summary=summarise(windows),
-            windows=tuple(windows),
-        )
-        for index, (role, speech_seconds, windows) in enumerate(
-            zip(roles, call.speech_seconds, scored, strict=True)
-        )
-    )
-
-
-def _flags(scored: list[list[ScoredWindow]], call: CallAudio) -> tuple[Flag, ...]:
-    flags: list[Flag] = []
-    if not any(scored):
-        flags.append("no_speech")
-    if call.truncated:
-        flags.append("truncated")
-    return tuple(flags)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from warmline.calls.analyze import channel_roles
+from warmline.calls.heard import channel_roles
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,66 @@
+"""Where a channel's sound begins and ends: the digital silence at its two ends is left out.
+
+So a call's analysis does not depend on how long the recorder ran before and after it: the chunks that the search
+for speech looks at begin with the first sound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from warmline.audio.levels import DIGITAL_SILENCE
+
+Samples = NDArray[np.float32]
+
+
+class SoundOnly:
+    """One channel from its first sound to its last, in slabs of one size. `lead` is what came before the first."""
+
+    def __init__(self, slab_samples: int) -> None:
+        self.lead = 0  # samples
+        self._slab_samples = slab_samples
+        self._begun = False
+        self._held: list[Samples] = []
+        self._held_samples = 0
+        self._quiet_samples = 0  # after the last sound so far: only a number, because it may be hours
+
+    def push(self, samples: Samples) -> Iterator[Samples]:
+        """The slabs that the next (samples,) complete."""
+        sounds = np.flatnonzero(np.abs(samples) >= DIGITAL_SILENCE)
+        if not len(sounds):
+            if self._begun:
+                self._quiet_samples += len(samples)
+            else:
+                self.lead += len(samples)
+            return
+        first, after = int(sounds[0]), int(sounds[-1]) + 1
+        if self._begun:
+            yield from self._fill(self._quiet_samples)
+            first = 0
+        self._begun = True
+        self.lead += first
+        self._quiet_samples = len(samples) - after
+        yield from self._add(samples[first:after])
+
+    def finish(self) -> Iterator[Samples]:
+        """The last slab, which may be shorter; none where all is silence."""
+        if self._held_samples:
+            yield np.concatenate(self._held)
+
+    def _fill(self, count: int) -> Iterator[Samples]:
+        while count:
+            some = min(count, self._slab_samples)
+            yield from self._add(np.zeros(some, np.float32))
+            count -= some
+
+    def _add(self, samples: Samples) -> Iterator[Samples]:
+        self._held.append(samples)
+        self._held_samples += len(samples)
+        if self._held_samples >= self._slab_samples:
+            joined = np.concatenate(self._held)
+            whole = len(joined) - len(joined) % self._slab_samples
+            yield from np.split(joined[:whole], whole // self._slab_samples)
+            self._held, self._held_samples = [joined[whole:].copy()], len(joined) - whole
