@@ -13,6 +13,7 @@ from rich.text import Text
 
 from warmline.calls.palette import CONFIDENT, letter_of, look_of
 from warmline.calls.report import ChannelReport, Report, ScoredWindow
+from warmline.cli.report_facts import clock, facts_table
 
 STRIP_CELLS = 48
 NARROW = 110  # columns; a narrower terminal gets a shorter strip and fewer columns
@@ -95,8 +96,10 @@ def _verdict(channel: ChannelReport) -> tuple[Text, str]:
 
 
 def print_report(console: Console, report: Report) -> None:
-    """One report for a person: the call's channels, then every window with its three highest scores."""
+    """One report for a person: the call's channels, its facts, then every window with its three highest scores."""
     console.print(calls_table([(report.source.uri.rpartition("/")[2], report)], console.width))
+    console.print()
+    console.print(facts_table(report))
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), title_justify="left")
     for heading in ("channel", "from", "to", "emotion", "then"):
         table.add_column(heading)
@@ -110,18 +113,12 @@ def print_report(console: Console, report: Report) -> None:
                 Text(f"{ranked[0][0]} {ranked[0][1]:.2f}", style=look_of(ranked[0][0]).colour),
                 "  ".join(f"{label} {score:.2f}" for label, score in ranked[1:]),
             )
-    console.print()
-    console.print(table)
+    if table.row_count:
+        console.print()
+        console.print(table)
     model = report.provenance.model
     console.print(
         f"\n  {model.name} by {model.engine} ({model.precision} on {model.device}), "
-        f"{report.provenance.rtfx:.1f} x real time"
-        + (f"; flags: {', '.join(report.flags)}" if report.flags else ""),
+        f"{report.provenance.rtfx:.1f} x real time",
         style="dim",
     )
-
-
-def clock(milliseconds: int) -> str:
-    """m:ss.t, as a player shows it."""
-    minutes, rest = divmod(milliseconds, 60_000)
-    return f"{minutes}:{rest / 1000:04.1f}"
