@@ -1,11 +1,14 @@
 """Reports that were made: read from S3, from a folder or from a file of JSON lines, many at once and in order.
 
-Rules applied anew, exports, aggregates and overviews all read them here. What cannot be read as a report is told of
+Rules applied anew, exports, aggregates and overviews all read them here. What is no report is told of
 and left out; it never ends the reading.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -30,7 +33,7 @@ class ReportRef:
     """A report that was found, not yet read."""
 
     place: str  # s3://bucket/key, a file's path, or path:line
-    version: str  # changes when the report does: an ETag, or a file's time and size
+    version: str  # changes when the report does: an ETag, a file's time and size, a line's digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +87,19 @@ class FolderShelf:
         self._folder = folder
 
     def refs(self) -> Iterator[ReportRef]:
-        """See `Shelf`; in the order of their paths."""
-        for path in sorted(self._folder.rglob("*.json")):
-            status = path.stat()
-            yield ReportRef(place=str(path), version=f"{status.st_mtime_ns}-{status.st_size}")
+        """See `Shelf`; folder by folder in the order of their names, of which one folder's are held at once."""
+        return self._below(self._folder)
+
+    def _below(self, folder: Path) -> Iterator[ReportRef]:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._below(Path(entry.path))
+            elif entry.name.endswith(".json"):
+                with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                    status = entry.stat()
+                    yield ReportRef(place=entry.path, version=f"{status.st_mtime_ns}-{status.st_size}")
 
     def body(self, ref: ReportRef) -> bytes:
         """See `Shelf`."""
@@ -108,9 +120,10 @@ class LinesShelf:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     self._line = line
-                    yield ReportRef(place=f"{self._path}:{number}", version=str(number))
+                    digest = hashlib.blake2b(line.strip(), digest_size=8).hexdigest()
+                    yield ReportRef(place=f"{self._path}:{number}", version=digest)
 
-    def body(self, ref: ReportRef) -> bytes:  # noqa: ARG002 - it is the line that was just found
+    def body(self, ref: ReportRef) -> bytes:
         """See `Shelf`."""
         return self._line
 
@@ -128,7 +141,8 @@ def open_shelf(place: str, store: Callable[[], ObjectStore], *, bucket: str, pre
         if named != bucket:
             raise InvalidRequest(f"{place}: reports are in the bucket {bucket} (WARMLINE_S3_RESULTS_BUCKET)")
         return BucketShelf(store(), bucket, below or prefix)
-    path = Path(place)
+    # Whole: a report keeps its place from wherever it is read.
+    path = Path(place) if place == "-" else Path(place).resolve()
     if path.is_dir():
         return FolderShelf(path)
     if place == "-" or path.is_file():
@@ -139,7 +153,7 @@ def open_shelf(place: str, store: Callable[[], ObjectStore], *, bucket: str, pre
 def read_reports(
     shelf: Shelf, *, wanted: Callable[[ReportRef], bool] | None = None
 ) -> Iterator[StoredReport | Unreadable]:
-    """The shelf's reports in its order, READERS at once; only those that are `wanted`, of which others are not read.
+    """The shelf's reports in its order, READERS at once. Those that are not `wanted` are not read.
 
     Memory: AHEAD reports at most, besides the one that was handed out. Raises what the shelf raises when listed.
     """

@@ -147,6 +147,14 @@ class ObjectStore(Buckets):
             with answer["Body"] as body:
                 return b"".join(self._chunks(body, answer["ContentLength"], uri))
 
+    def report_version(self, location: ReportLocation) -> str:
+        """A report's ETag, without its quotes. Raises ObjectNotFound when it is gone, or was never put into S3."""
+        if location.bucket is None or location.key is None:
+            raise ObjectNotFound("This report was not written to S3.")
+        with store_errors(f"s3://{location.bucket}/{location.key}"):
+            answer = self._client().head_object(Bucket=location.bucket, Key=location.key)
+        return str(answer.get("ETag", "")).strip('"')
+
     def list_keys(self, bucket: str, prefix: str = "", *, page_size: int = 1000) -> Iterator[Source]:
         """The calls below a prefix, in the store's order, page by page.
 
