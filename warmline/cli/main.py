@@ -19,6 +19,7 @@ from warmline.cli import (
     dead_letters,
     demo,
     doctor,
+    export,
     model,
     reconcile,
     schema,
@@ -43,6 +44,7 @@ app.command("jobs")(api_commands.jobs)
 app.command("batches")(api_commands.batches)
 app.command("report")(api_commands.report)
 app.command("reconcile")(reconcile.reconcile)
+app.command("export")(export.export)
 app.command("schema")(schema.schema)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(model.app, name="model")
