@@ -137,6 +137,34 @@ class ObjectStore(Buckets):
             return False
         return True
 
+    def replace_report(self, key: str, body: bytes, etag: str) -> str:
+        """Writes a report in place of the one with this ETag, and returns the new one's.
+
+        Raises ObjectChanged when another one is there by now, or none.
+        """
+        bucket = self._settings.results_bucket
+        with store_errors(f"s3://{bucket}/{key}"):
+            answer = self._client().put_object(
+                Bucket=bucket, Key=key, Body=body, ContentType="application/json", IfMatch=f'"{etag}"'
+            )
+        return answer["ETag"].strip('"')
+
+    def put_note(self, name: str, body: bytes) -> None:
+        """Writes what Warmline wants to remember beside its reports, in place of what is there."""
+        bucket, key = self._settings.results_bucket, f"{self._settings.results_prefix}{name}"
+        with store_errors(f"s3://{bucket}/{key}"):
+            self._client().put_object(Bucket=bucket, Key=key, Body=body)
+
+    def get_note(self, name: str) -> bytes | None:
+        """What was written so; None where nothing was."""
+        location = ReportLocation(
+            bucket=self._settings.results_bucket, key=f"{self._settings.results_prefix}{name}"
+        )
+        try:
+            return self.get_report(location)
+        except ObjectNotFound:
+            return None
+
     def get_report(self, location: ReportLocation) -> bytes:
         """A report's JSON. Raises ObjectNotFound when it is gone, or was never put into S3."""
         if location.bucket is None or location.key is None:
