@@ -125,7 +125,14 @@ class ApiClient:
         """Forgets all dead letters; `params` is batch_id. Returns how many."""
         return int(self._call("DELETE", "/v1/dead-letters", params=params)["purged"])
 
+    def overview(self, batch_id: str, **params: str) -> str:
+        """A batch's overview, an SVG document; `params` is emotion."""
+        return self._answer("GET", f"/v1/batches/{batch_id}/overview.svg", params=params).text
+
     def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        return dict(self._answer(method, path, **request).json())
+
+    def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
             answer = self._client.request(method, path, **request)
         except httpx.HTTPError:
@@ -134,7 +141,7 @@ class ApiClient:
                 "or set WARMLINE_API_URL"
             ) from None
         if answer.is_success:
-            return dict(answer.json())
+            return answer
         try:
             problem = answer.json()
             raise ApiProblem(str(problem["code"]), str(problem["detail"]))

@@ -1,4 +1,4 @@
-"""Commands that speak to the API: submit, watch, cancel, jobs, batches, report."""
+"""Commands that speak to the API: submit, watch, cancel, jobs, batches."""
 
 from __future__ import annotations
 
@@ -112,19 +112,6 @@ def batches(
     with ApiClient(load_settings().api) as api:
         rows = api.batches(limit=limit)
     consoles.results().print(job_tables.batches_table(rows))
-
-
-def report(
-    job_id: Annotated[str, typer.Argument(help="A finished job's id.")],
-    as_json: Annotated[bool, typer.Option("--json", help="The report itself, on one line.")] = False,
-) -> None:
-    """Shows a finished job's report."""
-    with ApiClient(load_settings().api) as api:
-        found = api.report(job_id)
-    if as_json:
-        print(found.model_dump_json())
-    else:
-        tables.print_report(consoles.results(), found)
 
 
 def follow_batch(api: ApiClient, batch_id: str) -> BatchState:

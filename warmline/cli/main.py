@@ -13,6 +13,7 @@ import typer
 
 from config.settings import SettingsError
 from warmline.cli import (
+    aggregate,
     analyze,
     api_commands,
     bench,
@@ -22,6 +23,7 @@ from warmline.cli import (
     export,
     model,
     reconcile,
+    report,
     schema,
     stack,
     triggers,
@@ -42,9 +44,10 @@ app.command("watch")(api_commands.watch)
 app.command("cancel")(api_commands.cancel)
 app.command("jobs")(api_commands.jobs)
 app.command("batches")(api_commands.batches)
-app.command("report")(api_commands.report)
+app.command("report")(report.report)
 app.command("reconcile")(reconcile.reconcile)
 app.command("export")(export.export)
+app.command("aggregate")(aggregate.aggregate)
 app.command("schema")(schema.schema)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(model.app, name="model")

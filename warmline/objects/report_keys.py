@@ -45,6 +45,12 @@ def report_key(
     return f"{prefix}{source.bucket}/{path}{name}"
 
 
+def report_beginning(source: Source, *, etag: str, version_id: str | None = None, prefix: str = "") -> str:
+    """What the keys of this content's reports begin with, whatever the options and the model. Raises ValueError."""
+    key = report_key(source, Options(), etag=etag, version_id=version_id, prefix=prefix)
+    return key.removesuffix(f"{options_digest(Options())}.json")
+
+
 def options_digest(options: Options, model_hash: str = "") -> str:
     """16 hex digits over the options and the model: sha256 of JSON with sorted keys and no spaces."""
     decides = {"options": options.model_dump(mode="json"), "model": model_hash}

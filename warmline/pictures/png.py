@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from importlib.util import find_spec
 from typing import Final
 
 from warmline.jobs.errors import PermanentError
@@ -18,16 +19,21 @@ class PngUnavailable(PermanentError):
     title = "PNG needs another package"
 
 
+def check_png() -> None:
+    """Raises PngUnavailable where no PNG can be drawn: before a long analysis whose picture is wanted."""
+    if find_spec("resvg_py") is None:
+        raise PngUnavailable
+
+
 def png(svg: str, sharpness: float = SHARPNESS) -> bytes:
     """The picture as PNG. Raises PngUnavailable, and ValueError for what is no SVG.
 
     Without a font that it knows, resvg draws no words and says nothing. So ours comes along, for the scripts of
     Europe and the Near East; for others the machine's fonts are asked too.
     """
-    try:
-        import resvg_py
-    except ImportError:
-        raise PngUnavailable from None
+    check_png()
+    import resvg_py
+
     fonts = resources.files("warmline.pictures") / "fonts"
     with resources.as_file(fonts) as folder:
         drawn: bytes = resvg_py.svg_to_bytes(
