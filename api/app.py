@@ -18,7 +18,7 @@ from api import openapi, problems
 from api.auth import RequireKey, refuse_open_bind
 from api.dependencies import Services
 from api.edge import LimitBody, RequestLog
-from api.routers import batches, dead_letters, events, health, jobs, reconciliations, schemas, uploads
+from api.routers import aggregates, batches, dead_letters, events, health, jobs, reconciliations, schemas, uploads
 from api.schemas import BatchRequest, JobRequest
 from api.upload_schemas import UploadRequest
 from config.logging import configure_logging
@@ -74,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = services
     problems.install(app)
     openapi.install(app, description=DESCRIPTION, bodies=(JobRequest, BatchRequest, Wanted, UploadRequest))
-    for module in (health, jobs, batches, dead_letters, reconciliations, events, uploads, schemas):
+    for module in (health, jobs, batches, aggregates, dead_letters, reconciliations, events, uploads, schemas):
         app.include_router(module.router)
     # The last one added is the first to see a request.
     app.add_middleware(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Annotated, Final, Self
 
 import structlog
@@ -39,6 +40,7 @@ class Services:
     intake: Intake
     presigner: Presigner
     sns: Sns
+    summing: threading.Lock = field(default_factory=threading.Lock)  # one batch is summed up at a time
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:

@@ -89,7 +89,7 @@ _REPORTS = (
 )
 
 
-def _scores_columns(prefix: str, meaning: str) -> tuple[Column, ...]:
+def score_columns(prefix: str, meaning: str) -> tuple[Column, ...]:
     return (
         *(Column(f"{prefix}_{label}", "number", meaning.format(label=label)) for label in STANDARD_LABELS),
         Column(f"other_{prefix}s", "text", "the same for the model's other labels, a JSON object; null: none"),
@@ -157,8 +157,8 @@ _CHANNELS = (
     Column("confidence", "number", "its mean score, 0 to 1"),
     Column("dominant_share", "number", "share of the scored time in which it is on top"),
     Column("volatility", "number", "how much the emotion changes between windows, 0 to 1"),
-    *_scores_columns("score", "mean score of {label}, weighted by the windows' time"),
-    *_scores_columns("change", "mean score of {label} in the last quarter of the call minus the first's"),
+    *score_columns("score", "mean score of {label}, weighted by the windows' time"),
+    *score_columns("change", "mean score of {label} in the last quarter of the call minus the first's"),
     Column("speech_dbfs", "number", "RMS of the speech"),
     Column("noise_dbfs", "number", "RMS of everything else"),
     Column("peak_dbfs", "number", "the largest sample"),
@@ -177,7 +177,7 @@ _WINDOWS = (
     Column("margin", "number", "how far that is above the second"),
     Column("speech_share", "number", "which part of it is speech, 0 to 1"),
     Column("loudness_dbfs", "number", "RMS; null: digital silence"),
-    *_scores_columns("score", "probability of {label}"),
+    *score_columns("score", "probability of {label}"),
 )
 
 _MATCHES = (
@@ -247,8 +247,8 @@ def _channels(stored: StoredReport) -> Iterator[Row]:
             *(round(channel.speech_seconds * 1000), channel.talk_share, len(channel.windows)),
             scored_ms(channel),
             *(summary.top, summary.confidence, summary.top_share, summary.volatility),
-            *_scores(summary.scores),
-            *_scores(summary.change),
+            *score_values(summary.scores),
+            *score_values(summary.change),
             *(
                 (None, None, None, None)
                 if level is None
@@ -270,11 +270,11 @@ def _windows(stored: StoredReport) -> Iterator[Row]:
             yield (
                 *(name, position, channel.role, number, window.start_ms, window.end_ms),
                 *(window.top, window.margin, window.speech_share, window.loudness_dbfs),
-                *_scores(window.scores),
+                *score_values(window.scores),
             )
 
 
-def _scores(scores: Scores) -> Row:
+def score_values(scores: Scores) -> Row:
     """The standard labels' values in their order, then the others' as JSON."""
     others = None
     if not scores.keys() <= _STANDARD:
