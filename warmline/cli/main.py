@@ -14,6 +14,7 @@ import typer
 from config.settings import SettingsError
 from warmline.cli import (
     aggregate,
+    aggregate,
     analyze,
     api_commands,
     bench,
@@ -47,6 +48,7 @@ app.command("batches")(api_commands.batches)
 app.command("report")(report.report)
 app.command("reconcile")(reconcile.reconcile)
 app.command("export")(export.export)
+app.command("aggregate")(aggregate.aggregate)
 app.command("aggregate")(aggregate.aggregate)
 app.command("schema")(schema.schema)
 app.add_typer(dead_letters.app, name="dead-letters")
