@@ -110,6 +110,8 @@ STATUS_BY_ERROR: dict[type[WarmlineError], HTTPStatus] = {
     errors.JobNotFound: HTTPStatus.NOT_FOUND,
     errors.BatchNotFound: HTTPStatus.NOT_FOUND,
     errors.ReconciliationNotFound: HTTPStatus.NOT_FOUND,
+    errors.DeliveryNotFound: HTTPStatus.NOT_FOUND,
+    errors.EndpointNotFound: HTTPStatus.NOT_FOUND,
     errors.ObjectNotFound: HTTPStatus.NOT_FOUND,
     MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,

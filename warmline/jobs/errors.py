@@ -19,7 +19,7 @@ WarmlineError
     ├── NotAudio, EmptyAudio, BrokenAudio, AudioTooLong, TooManyChannels
     ├── InvalidRequest
     ├── TimedOut              the job took longer than its time limit
-    ├── ReconciliationNotFound
+    ├── ReconciliationNotFound, DeliveryNotFound, EndpointNotFound
     ├── JobNotFound, BatchNotFound, BatchTooLarge, ReportNotReady, NotReplayable
     ├── ModelUnusable, DeviceUnavailable
     └── InternalError         a bug of ours: the log has the traceback, the user has this sentence
@@ -247,6 +247,20 @@ class ReconciliationNotFound(PermanentError):
 
     code = "reconciliation_not_found"
     title = "No such reconciliation"
+
+
+class DeliveryNotFound(PermanentError):
+    """There is no delivery with this id; their log is kept for WARMLINE_WEBHOOKS_RETENTION_SECONDS."""
+
+    code = "delivery_not_found"
+    title = "No such delivery"
+
+
+class EndpointNotFound(PermanentError):
+    """There is no such endpoint; GET /v1/webhooks lists the addresses of WARMLINE_WEBHOOKS_URLS with their ids."""
+
+    code = "endpoint_not_found"
+    title = "No such endpoint"
 
 
 class BatchTooLarge(PermanentError):
