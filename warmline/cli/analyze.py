@@ -11,7 +11,7 @@ import typer
 from config.logging import configure_logging
 from config.settings import LogSettings, Settings, load_settings
 from warmline.calls.report import Report, SourceFacts
-from warmline.cli import consoles, job_options, tables
+from warmline.cli import consoles, job_options, pictures, tables
 from warmline.cli.consoles import PLAIN
 from warmline.jobs.errors import InternalError, WarmlineError
 from warmline.jobs.records import Options
@@ -43,9 +43,12 @@ def analyze(
     exclude: job_options.Exclude = "",
     embedding: job_options.Embedding = "none",
     split_speakers: job_options.SplitSpeakers = False,
+    plot: pictures.Plot = None,
+    emotion: pictures.Emotion = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the log on stderr.")] = False,
 ) -> None:
     """Scores recordings in this process and shows their reports; exit code 0 only when all were scored."""
+    pictures.check_picture(plot)
     given = {"model": model, "engine": engine, "precision": precision, "device": device}
     overrides: dict[str, Any] = {VARIABLES[name]: value for name, value in given.items() if value is not None}
     settings = load_settings(**overrides)
@@ -59,13 +62,17 @@ def analyze(
         split_speakers=split_speakers,
     )
     failed = 0
+    drawing = pictures.Drawing(f"{len(files)} files", emotion) if plot else None
     reports: list[tuple[str, Report]] = []
     with consoles.stdout_for_results_only() as out:
         for path, outcome in _analyze_all(files, settings, options):
             if isinstance(outcome, WarmlineError):
                 failed += 1
                 consoles.notes().print(f"{path}: {outcome.message} [{outcome.code}]", **PLAIN)
-            elif as_json:
+                continue
+            if drawing is not None:
+                drawing.add(outcome)
+            if as_json:
                 _print_line(out, outcome)
             else:
                 reports.append((path.name, outcome))
@@ -74,6 +81,8 @@ def analyze(
     elif reports:
         console = consoles.results()
         console.print(tables.calls_table(reports, console.width))
+    if plot is not None and drawing is not None:
+        drawing.write(plot)
     if failed:
         raise typer.Exit(1)
 

@@ -46,7 +46,7 @@ def report_key(
 
 
 def report_beginning(source: Source, *, etag: str, version_id: str | None = None, prefix: str = "") -> str:
-    """What the keys of this content's reports begin with, whatever the options and the model. Raises ValueError."""
+    """What the keys of this content's reports begin with, whatever options and model. Raises ValueError."""
     key = report_key(source, Options(), etag=etag, version_id=version_id, prefix=prefix)
     return key.removesuffix(f"{options_digest(Options())}.json")
 
