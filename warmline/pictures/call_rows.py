@@ -31,6 +31,12 @@ class CallRow:
     score: float
     sides: Mapping[str, tuple[tuple[str, str] | None, ...]]
 
+    def shown(self, roles: Sequence[str]) -> list[tuple[tuple[str, str] | None, ...]]:
+        """The sides with these roles; of a call that has none of them its first ones."""
+        if not self.sides.keys() & set(roles):
+            return list(self.sides.values())
+        return [self.sides.get(role, ()) for role in roles]
+
     @classmethod
     def of(cls, report: Report, score: float) -> Self:
         """A report's row; of two channels in one role the first is shown."""
@@ -58,8 +64,8 @@ def draw_rows(parent: Element, y: float, rows: Sequence[CallRow], roles: Sequenc
         y += ROW
         text(parent, NAME_X, y, shortened(row.name, NAME_WIDTH))
         text(parent, LENGTH_X, y, length(row.duration_ms), text_anchor="end")
-        for x, role in zip(STRIPS_X, roles, strict=False):
-            _draw_strip(cells, letters, x, y, row.sides.get(role, ()))
+        for x, side in zip(STRIPS_X, row.shown(roles), strict=False):
+            _draw_strip(cells, letters, x, y, side)
         rect(parent, SCORE_X, y - 10, SCORE_WIDTH * row.score, 12, fill=INK)
         text(parent, SCORE_X + SCORE_WIDTH * row.score + 6, y, f"{row.score:.2f}", fill=SOFT_INK)
     return y + ROW

@@ -137,12 +137,15 @@ def _advance(sign: str) -> float:
 
 
 def shortened(words: str, width: float, size: float = TEXT_SIZE) -> str:
-    """The words, or as much of their beginning and end as fits in `width` pixels with an ellipsis between."""
+    """The words, or what of their beginning and end fits in `width` pixels, with an ellipsis between.
+
+    The end gets more room: there keys and paths differ.
+    """
     words = clean(words)
     if text_width(words, size) <= width:
         return words
     room = width - text_width("…", size)
-    end = _fitting(words[::-1], room / 2, size)[::-1]
+    end = _fitting(words[::-1], room * 2 / 3, size)[::-1]
     beginning = _fitting(words, room - text_width(end, size), size)
     return f"{beginning.rstrip()}…{end.lstrip()}"
 

@@ -24,7 +24,7 @@ from warmline.pictures.drawing import (
     text_width,
 )
 from warmline.pictures.fills import LEFT_OUT, Fills
-from warmline.pictures.time_axis import TimeScale, length, on_pixels, overlaps
+from warmline.pictures.time_axis import TimeScale, gaps, length, on_pixels, overlaps
 
 LABELS_X: Final = 16  # where the lanes' names begin
 SMALL: Final = 11.0
@@ -33,6 +33,7 @@ CELL: Final = 12  # pixels; a letter stands for what is on top in most of its ce
 SPEECH_HEIGHT: Final = 6
 CHANNEL_GAP: Final = 14
 TRIANGLE: Final = 4.5
+SILENCE: Final = "#BBBBBB"
 LANE_HEIGHT: Final = 34
 CATEGORY_HEIGHT: Final = 24
 
@@ -179,7 +180,8 @@ def draw_together(parent: Element, scale: TimeScale, report: Report, y: float) -
         return y
     if len(report.channels) > 1:
         count = len(conversation.interruptions)
-        all_of_it = f"{length(conversation.breakdown.overlap_ms)} in all"
+        overlap_ms = conversation.breakdown.overlap_ms
+        all_of_it = f"{length(overlap_ms)} in all" if overlap_ms else "none"
         lane_name(parent, scale, y + 12, "overlaps", all_of_it, f"{count} interruption{'s' * (count != 1)}")
         _ground(parent, scale, y + 21)
         spans = overlaps([_plain(channel.speech) for channel in report.channels])
@@ -188,6 +190,9 @@ def draw_together(parent: Element, scale: TimeScale, report: Report, y: float) -
         y += LANE_HEIGHT + 16
     lane_name(parent, scale, y + 12, "silences", f"{length(conversation.breakdown.silence_ms)} in all")
     _ground(parent, scale, y + 21)
+    heard = [*conversation.excluded, *(span for channel in report.channels for span in channel.speech)]
+    silent = gaps(_plain(heard), report.duration_ms)
+    _draw_spans(parent, scale, silent, y + 18, SPEECH_HEIGHT, SILENCE)
     _draw_silences(parent, scale, conversation.longest_silences, y + 17)
     return y + LANE_HEIGHT + 6
 

@@ -19,7 +19,7 @@ from warmline.pictures.drawing import SOFT_INK, Element, shortened, text
 from warmline.pictures.fills import Fills
 from warmline.pictures.legend import draw_legend, emotion_samples
 from warmline.pictures.panels import TENTHS, draw_counts, draw_shares
-from warmline.pictures.time_axis import HOUR_MS
+from warmline.pictures.time_axis import HOUR_MS, length
 from warmline.pictures.timeline import MINI_NOTE, USUAL_EMOTION
 
 WIDTH: Final = 1040
@@ -123,7 +123,9 @@ class Overview:
 
     def _facts(self) -> str:
         calls = f"{self._calls:,} call{'s' * (self._calls != 1)}"
-        return f"{calls}, {self._duration_ms / HOUR_MS:,.1f} hours" if self._calls else "no reports"
+        hours = self._duration_ms / HOUR_MS
+        audio = f"{hours:,.0f} hours" if hours >= 10 else length(self._duration_ms)
+        return f"{calls}, {audio} of audio" if self._calls else "no reports"
 
     def _draw_head(self, root: Element, notes: tuple[str, ...]) -> float:
         room = WIDTH - 2 * MARGIN
@@ -155,7 +157,9 @@ class Overview:
         return draw_legend(root, emotion_samples(fills), MARGIN, WIDTH - MARGIN, end + 8) + 20
 
     def _draw_counts(self, root: Element, y: float) -> float:
-        lengths = [(words, self._lengths[words]) for _, words in _LENGTHS]
+        counted = [place for place, (_, words) in enumerate(_LENGTHS) if self._lengths[words]]
+        between = _LENGTHS[counted[0] : counted[-1] + 1]
+        lengths = [(words, self._lengths[words]) for _, words in between]
         counts = [
             ("Lengths", lengths, ""),
             ("Flags", _most(self._flags), "no flags"),
@@ -174,8 +178,12 @@ class Overview:
         which = "All calls" if self._calls <= ROWS else ranked
         text(root, MARGIN, y, which, font_size=15, font_weight="bold")
         words = f"By the highest score of {self._emotion} that a side has in any tenth of the call."
-        text(root, MARGIN, y + 17, f"{words} Letters: the top emotion of each tenth.", fill=SOFT_INK)
-        return draw_rows(root, y + 40, rows, self._common_roles()[:2], self._emotion)
+        words += " Letters: the top emotion of each tenth."
+        roles = self._common_roles()[:2]
+        if any(not row.sides.keys() & set(roles) for row in rows):
+            words += " Calls without these roles: their first sides."
+        text(root, MARGIN, y + 17, words, fill=SOFT_INK)
+        return draw_rows(root, y + 40, rows, roles, self._emotion)
 
     def _told(self, notes: tuple[str, ...]) -> str:
         """The picture in words, for those who do not see it."""

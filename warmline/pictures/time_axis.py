@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -83,6 +84,16 @@ def on_pixels(spans: list[tuple[int, int]], scale: TimeScale) -> list[tuple[floa
         else:
             placed.append((left, right))
     return placed
+
+
+def gaps(spans: Iterable[tuple[int, int]], duration_ms: int) -> list[tuple[int, int]]:
+    """The stretches of a call that none of the spans covers; these may be in any order."""
+    found, end = [], 0
+    for start, stop in sorted(spans):
+        if start > end:
+            found.append((end, start))
+        end = max(end, stop)
+    return [*found, (end, duration_ms)] if end < duration_ms else found
 
 
 def overlaps(speech: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:

@@ -13,8 +13,9 @@ from warmline.jobs.errors import InvalidRequest
 from warmline.pictures import drawing, lanes
 from warmline.pictures.columns import COARSE, grain
 from warmline.pictures.drawing import FAINT, INK, PAPER, SOFT_INK, Element, group, path, rect, shortened, text
-from warmline.pictures.fills import LEFT_OUT, Fills, define_left_out
-from warmline.pictures.legend import Sample, draw_legend, emotion_samples
+from warmline.pictures.fills import Fills, define_left_out
+from warmline.pictures.legend import draw_legend, emotion_samples
+from warmline.pictures.signs import sign_samples
 from warmline.pictures.time_axis import TimeScale, length
 
 WIDTH: Final = 1040
@@ -137,7 +138,7 @@ class _Timeline:
         emotions = emotion_samples(self._fills)
         if emotions:
             y = draw_legend(self._root, emotions, left, right, y)
-        y = draw_legend(self._root, self._signs(), left, right, y)
+        y = draw_legend(self._root, sign_samples(self._report, self._emotion), left, right, y)
         said = []
         if emotions:
             said.append("Bars: the emotion with the highest score, as high as that; capital letters from 0.5 on")
@@ -157,33 +158,6 @@ class _Timeline:
             f"Warmline {made.warmline_version}",
             f"{made.analysed_at:%Y-%m-%d %H:%M} UTC",
         ])  # fmt: skip
-
-    def _signs(self) -> list[tuple[Sample, str]]:
-        """The signs that this picture has."""
-        report, signs = self._report, list[tuple[Sample, str]]()
-        if any(self._emotion in window.scores for channel in report.channels for window in channel.windows):
-            signs.append((_line_sample, f"score of {self._emotion}"))
-        if any(channel.speech for channel in report.channels):
-            signs.append((_bar_sample(5), "speaks"))
-        if any(channel.tones for channel in report.channels):
-            signs.append((_tone_sample, "tone or telephone key"))
-        if report.conversation is None:
-            return signs
-        if report.conversation.breakdown.overlap_ms:
-            signs.append((_bar_sample(8), "two or more speak" if len(report.channels) > 2 else "both speak"))
-        for down in (True, False):
-            who = {
-                found.by
-                for found in report.conversation.interruptions
-                if (found.by_channel < found.of_channel) is down
-            }
-            if who:
-                signs.append((_triangle_sample(down=down), f"{', '.join(sorted(who))} interrupts"))
-        if report.conversation.longest_silences:
-            signs.append((_bracket_sample, "longest silences"))
-        if report.conversation.excluded:
-            signs.append((_left_out_sample, "left out"))
-        return signs
 
     def _told(self) -> str:
         """The picture in words, for those who do not see it."""
@@ -208,33 +182,3 @@ class _Timeline:
         if report.flags:
             told.append(f"Flags: {', '.join(report.flags)}.")
         return " ".join(told)
-
-
-def _line_sample(parent: Element, x: float, y: float) -> None:
-    path(parent, f"M{x:g} {y - 1:g}h7v-6h13", fill="none", stroke=INK, stroke_width=1.5)
-
-
-def _bar_sample(height: float) -> Sample:
-    def draw(parent: Element, x: float, y: float) -> None:
-        rect(parent, x, y - 4 - height / 2, 20, height, fill=INK)
-
-    return draw
-
-
-def _tone_sample(parent: Element, x: float, y: float) -> None:
-    rect(parent, x + 4, y - 8, 12, 8, fill=PAPER, stroke=SOFT_INK, stroke_width=1)
-
-
-def _triangle_sample(*, down: bool) -> Sample:
-    def draw(parent: Element, x: float, y: float) -> None:
-        path(parent, lanes.triangle(x + 10, y - 8 if down else y, down=down), fill=INK)
-
-    return draw
-
-
-def _bracket_sample(parent: Element, x: float, y: float) -> None:
-    lanes.bracket(parent, x, x + 20, y - 8)
-
-
-def _left_out_sample(parent: Element, x: float, y: float) -> None:
-    rect(parent, x, y - 11, 20, 14, fill=f"url(#{LEFT_OUT})", stroke=SOFT_INK, stroke_width=0.6)
