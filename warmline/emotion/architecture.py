@@ -24,7 +24,7 @@ from warmline.emotion.attention_bias import CUDA_ROW_ELEMENTS, AttentionBias, al
 from warmline.emotion.framing import convolve_frames, normalise, silence_padding, zero_padding
 
 # The largest attention bias that is made at once, in elements (64 MiB in fp32). A 5 s window of the large
-# model needs 1.1 M; a longer window's attention is computed in blocks of queries, so that memory stays flat.
+# model needs 1.1 M, one of 20 s all of it; a longer window's attention is computed in blocks.
 ATTENTION_BLOCK_ELEMENTS = 2**24
 
 # Frames whose convolutions are computed at once (10 s). The first layer makes 512 channels at 3,200 Hz:
@@ -208,10 +208,15 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(rows, positions, 3, self.heads, width // self.heads)  # (B, N, 3, H, D)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, N, D)
         dropout = self.dropout if self.training else 0.0
-        mixed = []
-        for queries, mask in bias.blocks():
-            mixed.append(F.scaled_dot_product_attention(q[:, :, queries], k, v, attn_mask=mask, dropout_p=dropout))
-        x = mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=2)  # (B, H, N, D)
+        if bias.in_one_piece:
+            ((_, _, mask),) = bias.blocks()
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)  # (B, H, N, D)
+        else:
+            x = torch.empty_like(q)
+            for heads, queries, mask in bias.blocks():
+                x[:, heads, queries] = F.scaled_dot_product_attention(
+                    q[:, heads, queries], k[:, heads], v[:, heads], attn_mask=mask, dropout_p=dropout
+                )
         return self.out(x.transpose(1, 2).reshape(rows, positions, width))  # type: ignore[no-any-return]
 
 

@@ -59,27 +59,42 @@ class AttentionBias:
         self.real = None if real is None else F.pad(real, (0, self.row_length - positions))
         heads = 1 if slopes is None else slopes.size(0)
         rows = 1 if real is None else real.size(0)
-        self.block_queries = min(positions, max(1, block_elements // (heads * rows * positions)))
-        self._whole = self._make(0, positions) if self.block_queries == positions else None
+        self.in_one_piece = heads * rows * positions**2 <= block_elements or (slopes is None and real is None)
+        self.block_queries = min(positions, max(1, block_elements // (rows * positions)))
+        self._whole = self._make(slopes, slice(0, positions)) if self.in_one_piece else None
 
-    def blocks(self) -> Iterator[tuple[slice, Tensor | None]]:
-        """Queries and their bias: (B or 1, H or 1, queries, N), or None where nothing is to be added."""
+    def blocks(self) -> Iterator[tuple[slice, slice, Tensor | None]]:
+        """Heads, queries, their bias (B or 1, those heads or 1, those queries, N); None: nothing is to be added."""
+        if self.in_one_piece:
+            yield slice(None), slice(None), self._whole
+            return
         for start in range(0, self.positions, self.block_queries):
-            stop = min(start + self.block_queries, self.positions)
-            yield slice(start, stop), self._make(start, stop) if self._whole is None else self._whole
+            queries = slice(start, min(start + self.block_queries, self.positions))
+            if self.slopes is None:  # the same for all heads
+                yield slice(None), queries, self._make(None, queries)
+                continue
+            distance = self._distance(queries, self.slopes.device)
+            for head in range(self.slopes.size(0)):
+                heads = slice(head, head + 1)
+                yield heads, queries, self._make(self.slopes[heads], queries, distance)
 
-    def _make(self, start: int, stop: int) -> Tensor | None:
+    def _distance(self, queries: slice, device: torch.device) -> Tensor:
+        """How far the queries are from each position: (Q, row_length)."""
+        # Extra tokens have no place in time: no distance to anything, in either direction.
+        index = torch.arange(self.row_length, device=device, dtype=torch.float32)
+        query = index[queries, None]  # (Q, 1)
+        timed = (index >= self.extra_tokens) & (query >= self.extra_tokens)  # (Q, row_length)
+        return (query - index).abs_().mul_(timed)
+
+    def _make(self, slopes: Tensor | None, queries: slice, distance: Tensor | None = None) -> Tensor | None:
         bias: Tensor | None = None
-        if self.slopes is not None:
-            # Extra tokens have no place in time: no distance to anything, in either direction.
-            index = torch.arange(self.row_length, device=self.slopes.device, dtype=torch.float32)
-            query = index[start:stop, None]  # (Q, 1)
-            timed = (index >= self.extra_tokens) & (query >= self.extra_tokens)  # (Q, row_length)
-            distance = (query - index).abs() * timed
-            bias = (-self.slopes[:, None, None] * distance).unsqueeze(0).to(self.dtype)  # (1, H, Q, row_length)
+        if slopes is not None:
+            distance = self._distance(queries, slopes.device) if distance is None else distance
+            bias = (-slopes[:, None, None] * distance).unsqueeze(0).to(self.dtype)  # (1, heads, Q, row_length)
         if self.real is not None:
             hidden = ~self.real[:, None, None, :]  # (B, 1, 1, row_length)
             if bias is None:
-                bias = torch.zeros((1, 1, stop - start, 1), device=hidden.device, dtype=self.dtype)
-            bias = bias.masked_fill(hidden, -math.inf)  # (B, H or 1, Q, row_length)
+                shape = (1, 1, queries.stop - queries.start, 1)
+                bias = torch.zeros(shape, device=hidden.device, dtype=self.dtype)
+            bias = bias.masked_fill(hidden, -math.inf)  # (B, heads or 1, Q, row_length)
         return None if bias is None else bias[..., : self.positions]
