@@ -18,7 +18,18 @@ from api import openapi, problems
 from api.auth import RequireKey, refuse_open_bind
 from api.dependencies import Services
 from api.edge import LimitBody, RequestLog
-from api.routers import aggregates, batches, dead_letters, events, health, jobs, reconciliations, schemas, uploads
+from api.routers import (
+    aggregates,
+    batches,
+    dead_letters,
+    events,
+    health,
+    jobs,
+    reconciliations,
+    schemas,
+    uploads,
+    webhooks,
+)
 from api.schemas import BatchRequest, JobRequest
 from api.upload_schemas import UploadRequest
 from config.logging import configure_logging
@@ -26,6 +37,7 @@ from config.settings import Settings, SettingsError, load_settings
 from warmline.jobs.feeder import Feeder
 from warmline.jobs.reconciliation import Wanted
 from warmline.objects.reconcile_schedule import ReconcileSchedule
+from warmline.webhooks.deliverer import Deliverer
 
 DESCRIPTION = """\
 Turns call recordings in S3 into emotion timelines, with a model that is always warm.
@@ -43,9 +55,11 @@ def create_app(settings: Settings) -> FastAPI:
     refuse_open_bind(settings.api)
     services, feeder = Services.connect(settings), Feeder(settings, preferred=True)
     schedule = ReconcileSchedule(settings, services.reconciler)
+    deliverer = Deliverer(settings, preferred=True)
 
     def end() -> None:
         schedule.stop()
+        deliverer.stop()
         feeder.stop()
         services.close()
 
@@ -55,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         threading.Thread(target=services.open, daemon=True).start()
         feeder.start()
         schedule.start()
+        deliverer.start()
         # What was imported stays: a garbage collection that looked through it all would hold up every request.
         gc.freeze()
         yield
@@ -74,7 +89,18 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = services
     problems.install(app)
     openapi.install(app, description=DESCRIPTION, bodies=(JobRequest, BatchRequest, Wanted, UploadRequest))
-    for module in (health, jobs, batches, aggregates, dead_letters, reconciliations, events, uploads, schemas):
+    for module in (
+        health,
+        jobs,
+        batches,
+        aggregates,
+        dead_letters,
+        reconciliations,
+        events,
+        uploads,
+        schemas,
+        webhooks,
+    ):
         app.include_router(module.router)
     # The last one added is the first to see a request.
     app.add_middleware(

@@ -10,6 +10,7 @@ import structlog
 from fastapi import Depends, Request
 
 from config.settings import Settings
+from warmline.jobs.delivery_ledger import DeliveryLedger
 from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.upload_ledger import UploadLedger
@@ -34,6 +35,7 @@ class Services:
 
     settings: Settings
     ledger: Ledger
+    deliveries: DeliveryLedger
     store: ObjectStore
     reconciler: Reconciler
     rules: Rules
@@ -56,6 +58,7 @@ class Services:
         return cls(
             settings=settings,
             ledger=Ledger.connect(redis, settings.jobs),
+            deliveries=DeliveryLedger.connect(redis, settings.jobs),
             store=store,
             reconciler=Reconciler(settings, front=redis, rules=intake),
             rules=rules,
@@ -74,6 +77,7 @@ class Services:
     def close(self) -> None:
         """Closes the connections."""
         self.ledger.close()
+        self.deliveries.close()
         self.store.close()
         self.reconciler.close()
         self.intake.close()

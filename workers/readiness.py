@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery import bootsteps
@@ -28,6 +28,9 @@ from workers.engine_hosts import EngineHosts
 from workers.farewell import Farewell, kill_all
 from workers.losses import Losses
 from workers.supervision import Children, first_death, pool_pids, stop_worker
+
+if TYPE_CHECKING:
+    from warmline.webhooks.deliverer import Deliverer
 
 log = structlog.get_logger()
 
@@ -89,6 +92,7 @@ class Gate:
         self._farewell = farewell
         self._losses = Losses(heart.ledger, children)
         self._feeder: Feeder | None = None
+        self._deliverer = _make_deliverer(settings)
         self._worker: Any = None
         self._closed = False
 
@@ -133,6 +137,8 @@ class Gate:
         # Only now: no thread is there while the first children are forked.
         self._feeder = Feeder(self._settings)
         self._feeder.start()
+        if self._deliverer is not None:
+            self._deliverer.start()
 
     def watch(self, worker: Any) -> None:
         """From the event loop, when a child said something and every now and then."""
@@ -166,6 +172,8 @@ class Gate:
         self._losses.tell(worker.hostname)
         if self._feeder is not None:
             self._feeder.stop()
+            if self._deliverer is not None:
+                self._deliverer.stop()
         self._heart.stop(worker)
         then()
 
@@ -178,6 +186,15 @@ class Gate:
     def _stop_on_failure(self) -> None:
         if self._children.failure and not self._heart.draining:
             stop_worker(self._children.failure)
+
+
+def _make_deliverer(settings: Settings) -> Deliverer | None:
+    """Where there is somebody to be told. Raises SettingsError."""
+    if not settings.webhooks.urls:
+        return None
+    from warmline.webhooks.deliverer import Deliverer
+
+    return Deliverer(settings)
 
 
 def make_step(gate: Gate, settings: WorkerSettings, announcements: Announcements) -> type[Any]:

@@ -25,7 +25,6 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from config.settings import Settings
-from warmline.jobs.connection import make_client
 from warmline.jobs.deliveries import Delivery, DeliveryStatus, Endpoint
 from warmline.jobs.delivery_ledger import DeliveryLedger
 from warmline.jobs.errors import EndpointNotFound, LedgerUnavailable
@@ -62,7 +61,7 @@ class Deliverer:
         self._token = secrets.token_hex(8)
         self._receivers = make_receivers(settings.webhooks)
         self._share = max(1, self._settings.concurrency // max(1, len(self._receivers)))
-        self._ledger = DeliveryLedger(make_client(settings.redis), settings.jobs)
+        self._ledger = DeliveryLedger.connect(settings.redis, settings.jobs)
         self._listen_seconds = min(TRY_SECONDS, settings.redis.timeout_seconds / 2)
         self._intake = Intake(settings, self._ledger)
         self._intake_used = asyncio.Lock()
