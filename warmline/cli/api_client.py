@@ -129,6 +129,34 @@ class ApiClient:
         """A batch's overview, an SVG document; `params` is emotion."""
         return self._answer("GET", f"/v1/batches/{batch_id}/overview.svg", params=params).text
 
+    def webhooks(self) -> dict[str, Any]:
+        """How far webhooks are."""
+        return self._call("GET", "/v1/webhooks")
+
+    def deliveries(self, **params: str | int) -> list[dict[str, Any]]:
+        """The newest deliveries; `params` are status and limit."""
+        return list(self._call("GET", "/v1/webhooks/deliveries", params=params)["deliveries"])
+
+    def delivery(self, delivery_id: str) -> dict[str, Any]:
+        """One delivery with its tries and its body."""
+        return self._call("GET", f"/v1/webhooks/deliveries/{delivery_id}")
+
+    def redeliver(self, delivery_id: str) -> None:
+        """Has a delivery posted again."""
+        self._call("POST", f"/v1/webhooks/deliveries/{delivery_id}/redeliver")
+
+    def redeliver_failed(self, **params: str) -> int:
+        """Has all failed deliveries posted again; `params` is since. Returns how many."""
+        return int(self._call("POST", "/v1/webhooks/redeliver", params=params)["redelivered"])
+
+    def test_webhooks(self) -> list[dict[str, Any]]:
+        """Has a test event posted to every address; returns what came back."""
+        return list(self._call("POST", "/v1/webhooks/test")["trials"])
+
+    def enable_endpoint(self, endpoint_id: str) -> dict[str, Any]:
+        """Has an endpoint get events again."""
+        return self._call("POST", f"/v1/webhooks/endpoints/{endpoint_id}/enable")
+
     def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         return dict(self._answer(method, path, **request).json())
 

@@ -14,7 +14,6 @@ import typer
 from config.settings import SettingsError
 from warmline.cli import (
     aggregate,
-    aggregate,
     analyze,
     api_commands,
     bench,
@@ -28,6 +27,7 @@ from warmline.cli import (
     schema,
     stack,
     triggers,
+    webhooks,
 )
 from warmline.jobs.errors import WarmlineError
 
@@ -49,11 +49,11 @@ app.command("report")(report.report)
 app.command("reconcile")(reconcile.reconcile)
 app.command("export")(export.export)
 app.command("aggregate")(aggregate.aggregate)
-app.command("aggregate")(aggregate.aggregate)
 app.command("schema")(schema.schema)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(model.app, name="model")
 app.add_typer(triggers.app, name="triggers")
+app.add_typer(webhooks.app, name="webhooks")
 app.command("up")(stack.up)
 app.command("down")(stack.down)
 app.command("status")(stack.status)
