@@ -103,7 +103,7 @@ class AnalysisSettings(Section):
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}ANALYSIS_")
 
     low_confidence: float = Field(
-        0.35, ge=0, le=1, description="a channel whose dominant emotion scores less is flagged low_confidence"
+        0.35, ge=0, le=1, description="a channel is flagged low_confidence where its dominant emotion scores less"
     )
     clipped_share: float = Field(
         0.001, gt=0, le=1, description="share of clipped samples from which a channel is flagged clipping"

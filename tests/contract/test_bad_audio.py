@@ -94,7 +94,8 @@ def test_half_a_call_is_a_report(engine: Engine, tmp_path: Path) -> None:
     whole = BILLING.read_bytes()
     (tmp_path / "call.wav").write_bytes(whole[: len(whole) // 2])
     report = analyze(tmp_path / "call.wav", engine)
-    assert report.flags == ("truncated",)
+    assert "truncated" in report.flags
+    assert "truncated" not in analyze(BILLING, engine).flags
     assert report.source.duration_seconds == pytest.approx(12.17, abs=0.05)
     assert all(channel.windows for channel in report.channels)
 
@@ -102,7 +103,7 @@ def test_half_a_call_is_a_report(engine: Engine, tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [SEGMENT, UTTERANCE], ids=["segment", "utterance"])
 def test_a_call_shorter_than_the_models_shortest_window(options: Options, engine: Engine, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "call.wav", read(VOICEMAIL)[0][40_000:40_100], 16_000)
-    assert analyze(tmp_path / "call.wav", engine, options).flags == ("no_speech",)
+    assert analyze(tmp_path / "call.wav", engine, options).flags == ("no_speech", "mono")
 
 
 def test_96_khz_and_8_channels(engine: Engine, tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_a_call_of_three_hours_is_a_report(engine: Engine, tmp_path: Path) -> No
     # When it is analysed
     report = analyze(tmp_path / "call.wav", engine)
     # Then its windows are the voicemail's, twice, to within one step of the search for speech
-    assert (report.source.duration_seconds, report.flags) == (3 * 3600, ())
+    assert (report.source.duration_seconds, report.flags) == (3 * 3600, ("mono",))
     once = [window.start_ms for window in analyze(VOICEMAIL, engine).channels[0].windows]
     second_at_ms = (data_bytes - len(voicemail)) / 32
     expected = [*once, *(second_at_ms + start_ms for start_ms in once)]

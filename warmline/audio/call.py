@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from config.settings import AudioSettings
 from warmline.audio.decoding import AudioInfo, Block, Decoder, open_decoder
-from warmline.audio.levels import PeakMeter
+from warmline.audio.levels import RecordingMeter
 from warmline.audio.resampling import SAMPLE_RATE_HZ, in_slabs, to_16_khz
 from warmline.audio.segments import Segment
 from warmline.audio.speech import SpeechModel
@@ -45,14 +46,14 @@ class CallAudio:
     `duration_seconds`  as decoded
     `truncated`         the file ends before its audio does, or parts of it could not be decoded
     `channels`          what was heard in each, besides its windows
-    `peaks`             how high each channel's samples go
+    `meter`             what was measured at the recording's own rate
     `stage_seconds`     wall seconds spent on `decode` (resampling included) and on `speech`
     """
 
     def __init__(self, decoder: Decoder, limits: AudioSettings, on_audio: OnAudio | None = None) -> None:
         self.info: AudioInfo = decoder.info
         self.channels: tuple[ChannelFacts, ...] = (ChannelFacts(),) * decoder.info.channels
-        self.peaks = PeakMeter(decoder.info.channels)
+        self.meter = RecordingMeter(decoder.info.channels)
         self.stage_seconds: dict[str, float] = {"decode": 0.0, "speech": 0.0}
         self._decoder = decoder
         self._limits = limits
@@ -127,9 +128,16 @@ class CallAudio:
                 min_samples=min_samples,
                 hop_samples=None if hop_seconds is None else round(hop_seconds * SAMPLE_RATE_HZ),
                 excluded=excluded,
+                sound_span=partial(self._sound_span, channel),
             )
             for channel in range(self.info.channels)
         ]
+
+    def _sound_span(self, channel: int) -> tuple[int, int]:
+        """From a channel's first sound to its last so far; 16 kHz samples."""
+        first, last = self.meter.first_sounds[channel], self.meter.last_sounds[channel]
+        rate_hz = self.info.sample_rate_hz
+        return int(first) * SAMPLE_RATE_HZ // rate_hz, -(-(int(last) + 1) * SAMPLE_RATE_HZ // rate_hz)
 
     def _read(self, max_seconds: float) -> Iterator[Block]:
         """(samples, channels) at 16 kHz, checked and counted."""
@@ -155,7 +163,7 @@ class CallAudio:
                 raise BrokenAudio(
                     "The audio holds samples that are not numbers, or far beyond any level; export it again."
                 )
-            self.peaks.push(block)
+            self.meter.push(block)
             yield block
 
     def _timed(self, stage: str, steps: Iterator[_T]) -> Iterator[_T]:

@@ -6,7 +6,7 @@ for speech looks at begin with the first sound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +14,22 @@ from numpy.typing import NDArray
 from warmline.audio.levels import DIGITAL_SILENCE
 
 Samples = NDArray[np.float32]
+# From a channel's first sound to its last so far, in samples: (start, end).
+SoundSpan = Callable[[], tuple[int, int]]
 
 
 class SoundOnly:
     """One channel from its first sound to its last, in slabs of one size. `lead` is what came before the first."""
 
-    def __init__(self, slab_samples: int) -> None:
+    def __init__(self, slab_samples: int, span: SoundSpan | None = None) -> None:
+        """`span` knows better than the samples themselves, where these are resampled and ring at their edges."""
         self.lead = 0  # samples
+        self._span = span
         self._slab_samples = slab_samples
         self._begun = False
         self._held: list[Samples] = []
         self._held_samples = 0
+        self._handed_out = 0
         self._quiet_samples = 0  # after the last sound so far: only a number, because it may be hours
 
     def push(self, samples: Samples) -> Iterator[Samples]:
@@ -40,6 +45,8 @@ class SoundOnly:
         if self._begun:
             yield from self._fill(self._quiet_samples)
             first = 0
+        elif self._span is not None:
+            first = min(max(first, self._span()[0] - self.lead), after)
         self._begun = True
         self.lead += first
         self._quiet_samples = len(samples) - after
@@ -48,7 +55,12 @@ class SoundOnly:
     def finish(self) -> Iterator[Samples]:
         """The last slab, which may be shorter; none where all is silence."""
         if self._held_samples:
-            yield np.concatenate(self._held)
+            last = np.concatenate(self._held)
+            if self._span is not None:
+                ringing = self._handed_out + len(last) - (self._span()[1] - self.lead)
+                last = last[: len(last) - max(0, ringing)]
+            if len(last):
+                yield last
 
     def _fill(self, count: int) -> Iterator[Samples]:
         while count:
@@ -63,4 +75,5 @@ class SoundOnly:
             joined = np.concatenate(self._held)
             whole = len(joined) - len(joined) % self._slab_samples
             yield from np.split(joined[:whole], whole // self._slab_samples)
+            self._handed_out += whole
             self._held, self._held_samples = [joined[whole:].copy()], len(joined) - whole

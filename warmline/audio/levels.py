@@ -21,6 +21,8 @@ from warmline.audio.speech import CHUNK_SAMPLES
 CLIP_LEVEL = 0.98
 FLAT_WITHIN = 0.005
 FLAT_SAMPLES = 3
+# Soft edges of words are neither speech nor noise: as many chunks on either side as a segment's padding has.
+NEAR_CHUNKS = 4
 # Below the smallest step of a 16-bit recording: what such a file calls silence.
 DIGITAL_SILENCE = 2.0**-16
 
@@ -35,20 +37,28 @@ def loudness_dbfs(samples: NDArray[np.float32]) -> float | None:
     return dbfs(float(np.dot(samples, samples)) / len(samples))
 
 
-class PeakMeter:
-    """Peaks of all channels, at the recording's own rate: resampling rounds the corners off."""
+class RecordingMeter:
+    """All channels' peaks, and where their sound begins and ends.
+
+    Measured at the recording's own rate, because resampling rounds corners off and rings.
+    """
 
     def __init__(self, channels: int) -> None:
+        self.first_sounds = np.full(channels, -1, np.int64)  # (channels,) frames; -1: none yet
+        self.last_sounds = np.full(channels, -1, np.int64)
         self.peaks = np.zeros(channels)  # (channels,) largest absolute sample
         self.clipped_samples = np.zeros(channels, np.int64)
+        self._frames = 0
         self._tail = np.zeros((FLAT_SAMPLES - 1, channels), np.float32)
 
     def push(self, block: Block) -> None:
         """Follows the next (frames, channels)."""
         if not len(block):
             return
-        highest = np.abs(block).max(axis=0)
+        absolute = np.abs(block)
+        highest = absolute.max(axis=0)
         self.peaks = np.maximum(self.peaks, highest)
+        self._follow_edges(absolute >= DIGITAL_SILENCE)
         joined = np.concatenate((self._tail, block))
         self._tail = joined[-(FLAT_SAMPLES - 1) :].copy()
         if highest.max() < CLIP_LEVEL:
@@ -58,6 +68,14 @@ class PeakMeter:
         run = flat[1:] & flat[:-1]  # (frames, channels): this sample and the two before it are one flat top
         starts = run & ~np.concatenate((np.zeros((1, run.shape[1]), bool), run[:-1]))
         self.clipped_samples += run.sum(axis=0) + (FLAT_SAMPLES - 1) * starts.sum(axis=0)
+
+    def _follow_edges(self, sounds: NDArray[np.bool_]) -> None:
+        count = len(sounds)
+        heard = sounds.any(axis=0)
+        begins = heard & (self.first_sounds < 0)
+        self.first_sounds[begins] = self._frames + sounds.argmax(axis=0)[begins]
+        self.last_sounds[heard] = self._frames + count - 1 - sounds[::-1].argmax(axis=0)[heard]
+        self._frames += count
 
 
 @dataclass
@@ -108,19 +126,20 @@ class SpeechLevelMeter:
         count = min(until_sample // CHUNK_SAMPLES - self._settled, len(self._left_out))
         if count <= 0:
             return
-        is_speech = np.zeros(count, bool)
+        is_speech, is_near = np.zeros(count, bool), np.zeros(count, bool)
         while self._span < len(speech):
             start, end = speech[self._span]
             first, last = start // CHUNK_SAMPLES - self._settled, -(-end // CHUNK_SAMPLES) - self._settled
             if first >= count:
                 break
             is_speech[max(first, 0) : max(last, 0)] = True
-            if last > count:
+            is_near[max(first - NEAR_CHUNKS, 0) : max(last + NEAR_CHUNKS, 0)] = True
+            if last + NEAR_CHUNKS > count:
                 break
             self._span += 1
         energies, left_out = self._energies[:count], self._left_out[:count]
         audible = energies > CHUNK_SAMPLES * DIGITAL_SILENCE**2
         self._speech.add(energies[is_speech])
-        self._noise.add(energies[~is_speech & ~left_out & audible])
+        self._noise.add(energies[~is_near & ~left_out & audible])
         self._energies, self._left_out = self._energies[count:], self._left_out[count:]
         self._settled += count

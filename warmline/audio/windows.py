@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from warmline.audio.edges import SoundOnly
+from warmline.audio.edges import SoundOnly, SoundSpan
 from warmline.audio.levels import SpeechLevelMeter
 from warmline.audio.resampling import SAMPLE_RATE_HZ
 from warmline.audio.segments import MIN_SPEECH_SAMPLES, PADDING_SAMPLES, Segment, SegmentFinder
@@ -70,6 +70,7 @@ class ChannelCutter:
         min_samples: int,
         hop_samples: int | None = None,
         excluded: Sequence[Segment] = (),
+        sound_span: SoundSpan | None = None,
     ) -> None:
         """Windows have `min_samples` to `window_samples`. Raises ValueError where that leaves no room.
 
@@ -85,7 +86,7 @@ class ChannelCutter:
         self._window_samples = window_samples
         self._min_samples = min_samples
         self._excluded = excluded
-        self._sound = SoundOnly(SLAB_SAMPLES)
+        self._sound = SoundOnly(SLAB_SAMPLES, sound_span)
         self._tones = ToneFinder()
         self._meter = SpeechLevelMeter()
         self._finder = SegmentFinder(

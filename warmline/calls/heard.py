@@ -79,7 +79,7 @@ def _side(index: int, role: str, windows: Sequence[RawWindow], call: CallAudio) 
         level=ChannelLevel(
             speech_dbfs=facts.speech_dbfs,
             noise_dbfs=facts.noise_dbfs,
-            peak_dbfs=dbfs(float(call.peaks.peaks[index]) ** 2),
+            peak_dbfs=dbfs(float(call.meter.peaks[index]) ** 2),
             clipped_share=_clipped_share(call, index),
         ),
     )
@@ -99,4 +99,4 @@ def _clipped_share(call: CallAudio, index: int) -> float:
     """Of the speech where there is some, or else of the whole channel: silence must not hide a bad recording."""
     seconds = sum(end - start for start, end in call.channels[index].speech) / SAMPLE_RATE_HZ
     samples = (seconds or call.duration_seconds) * call.info.sample_rate_hz
-    return round(min(1.0, float(call.peaks.clipped_samples[index]) / samples), 6) if samples else 0.0
+    return round(min(1.0, float(call.meter.clipped_samples[index]) / samples), 6) if samples else 0.0

@@ -24,7 +24,7 @@ Flag = Literal[
     "truncated",  # the file ends before its audio does, or parts of it could not be decoded
     "mono",  # one channel: nobody can tell whose voice it is, or both are mixed
     "one_sided",  # nearly all speech is in one of several channels
-    "low_confidence",  # in a channel no emotion stands out
+    "low_confidence",  # in a channel even the dominant emotion is a guess
     "clipping",  # a channel was recorded too loud: its peaks are cut off
     "metadata_unreadable",  # the call's metadata say roles or ranges in a way that cannot be read: left aside
 ]
@@ -115,7 +115,7 @@ class ChannelSummary(Record):
 
     top: str | None = Field(description="the dominant emotion: the highest mean score; null without speech")
     confidence: float | None = Field(
-        None, description="the dominant emotion's mean score, 0 to 1; null without speech"
+        None, description="the dominant emotion's mean score where it is on top, 0 to 1; null without speech"
     )
     top_share: float | None = Field(
         None, description="share of the scored time in which the dominant emotion is on top"

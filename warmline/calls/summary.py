@@ -30,11 +30,12 @@ def summarise(windows: Sequence[ScoredWindow], duration_ms: int) -> ChannelSumma
     scores = {label: round(score, SCORE_DECIMALS) for label, score in scores.items()}
     top = top_label(scores)
     scored_ms = sum(window.duration_ms for window in windows)
-    on_top_ms = sum(window.duration_ms for window in windows if window.top == top)
+    on_top = [(window.duration_ms, window.scores) for window in windows if window.top == top]
     return ChannelSummary(
         top=top,
-        confidence=scores[top],
-        top_share=round(on_top_ms / scored_ms, MEAN_DECIMALS),
+        # An emotion may have the highest mean and never be on top, as a party may win without a constituency.
+        confidence=round(_mean(on_top)[top], MEAN_DECIMALS) if on_top else scores[top],
+        top_share=round(sum(weight for weight, _ in on_top) / scored_ms, MEAN_DECIMALS),
         scores=scores,
         quarters=quarters,
         tenths=tenths,

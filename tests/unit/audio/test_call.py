@@ -25,7 +25,7 @@ from tests.recordings import (
     write_long_call,
 )
 from warmline.audio.call import CallAudio, open_call
-from warmline.audio.windows import Window
+from warmline.audio.windows import ChannelFacts, Window
 from warmline.jobs.errors import AudioTooLong, BrokenAudio
 
 MIN_SAMPLES = 400
@@ -81,10 +81,14 @@ def test_the_turns_of_the_sample_calls(path: Path, expected: dict[int, list[tupl
     # And what is known afterwards fits
     assert call.duration_seconds == pytest.approx(call.info.declared_seconds)
     assert not call.truncated
-    for channel, speech_seconds in enumerate(call.speech_seconds):
+    for channel, facts in enumerate(call.channels):
         windows_seconds = sum(len(w.samples) for w in windows if w.channel == channel) / 16_000
-        assert 0.7 * windows_seconds < speech_seconds < windows_seconds
+        assert 0.7 * windows_seconds < speech_seconds_of(facts) < windows_seconds
     assert all(seconds > 0 for seconds in call.stage_seconds.values())
+
+
+def speech_seconds_of(facts: ChannelFacts) -> float:
+    return sum(end - start for start, end in facts.speech) / 16_000
 
 
 def test_whole_channels_are_what_funasr_is_given() -> None:
@@ -97,7 +101,8 @@ def test_whole_channels_are_what_funasr_is_given() -> None:
     np.testing.assert_allclose(agent.samples, expected[:, AGENT], atol=1e-5)
     np.testing.assert_allclose(customer.samples, expected[:, CUSTOMER], atol=1e-5)
     assert (customer.start_sample, customer.end_sample) == (0, len(expected))
-    assert call.speech_seconds == (pytest.approx(call.duration_seconds, abs=1e-4),) * 2
+    # And where they speak is known as if windows had been cut
+    assert call.channels == windows_of(BILLING)[0].channels
 
 
 def test_a_whole_channel_of_digital_silence_or_too_few_samples_gives_no_window(tmp_path: Path) -> None:
@@ -106,7 +111,7 @@ def test_a_whole_channel_of_digital_silence_or_too_few_samples_gives_no_window(t
     soundfile.write(tmp_path / "call.wav", samples, rate_hz)
     with open_call(tmp_path / "call.wav", AudioSettings()) as call:
         assert [window.channel for window in call.whole_channels(min_samples=MIN_SAMPLES)] == [AGENT]
-    assert call.speech_seconds == (pytest.approx(3.0), 0.0)
+    assert (speech_seconds_of(call.channels[AGENT]) > 1, call.channels[CUSTOMER].speech) == (True, ())
     soundfile.write(tmp_path / "call.wav", samples[-100:], rate_hz)
     with open_call(tmp_path / "call.wav", AudioSettings()) as call:
         assert list(call.whole_channels(min_samples=MIN_SAMPLES)) == []
