@@ -132,6 +132,10 @@ def test_the_description_has_every_address(openapi: dict[str, Any]) -> None:
         ("post", "/v1/dead-letters/replay"), ("delete", "/v1/dead-letters/{job_id}"),
         ("post", "/v1/reconciliations"), ("get", "/v1/reconciliations/{run_id}"),
         ("post", "/v1/uploads"), ("post", "/v1/events/s3"),
+        ("get", "/v1/webhooks"), ("post", "/v1/webhooks/test"), ("post", "/v1/webhooks/redeliver"),
+        ("get", "/v1/webhooks/deliveries"), ("get", "/v1/webhooks/deliveries/{delivery_id}"),
+        ("post", "/v1/webhooks/deliveries/{delivery_id}/redeliver"),
+        ("post", "/v1/webhooks/endpoints/{endpoint_id}/enable"),
         ("get", "/v1/schemas/report"),
     }  # fmt: skip
 
