@@ -24,6 +24,7 @@ from warmline.cli import (
     model,
     reconcile,
     report,
+    rules,
     schema,
     stack,
     triggers,
@@ -53,6 +54,7 @@ app.command("schema")(schema.schema)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(model.app, name="model")
 app.add_typer(triggers.app, name="triggers")
+app.add_typer(rules.app, name="rules")
 app.add_typer(webhooks.app, name="webhooks")
 app.command("up")(stack.up)
 app.command("down")(stack.down)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from warmline.calls.categories.conditions import (
@@ -33,7 +33,7 @@ from warmline.calls.categories.timing import between, groups, holds_moment, in_a
 _T = TypeVar("_T")
 
 
-class Verdict(Enum):
+class Verdict(StrEnum):
     """What is to be said of a condition and a call."""
 
     HOLDS = "holds"

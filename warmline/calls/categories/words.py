@@ -32,16 +32,16 @@ def meaning(condition: AnyCondition) -> str:
     said: str = _MEANINGS[type(condition)](condition)
     relation = _relation(condition) if isinstance(condition, RangedCondition) else ""
     name = f" ({condition.name})" if condition.name else ""
-    return said + relation + name
+    return f"{said}{relation}{name}"
 
 
 def found(condition: AnyCondition, finding: Finding) -> str:
     """In one line: `holds: 9.5 s`, `does not hold: 3.2 s`, `is not known: no side is called agent`."""
     if finding.verdict is Verdict.UNKNOWN:
-        return f"{finding.verdict.value}: {finding.why}"
+        return f"{finding.verdict}: {finding.why}"
     if finding.measured is None:
-        return finding.verdict.value
-    return f"{finding.verdict.value}: {_measured(condition, finding.measured)}"
+        return str(finding.verdict)
+    return f"{finding.verdict}: {_measured(condition, finding.measured)}"
 
 
 def lists(category: Category) -> Sequence[tuple[str, Sequence[AnyCondition]]]:
