@@ -49,7 +49,7 @@ class RecordingMeter:
         self.peaks = np.zeros(channels)  # (channels,) largest absolute sample
         self.clipped_samples = np.zeros(channels, np.int64)
         self._frames = 0
-        self._tail = np.zeros((FLAT_SAMPLES - 1, channels), np.float32)
+        self._tail = np.zeros((FLAT_SAMPLES, channels), np.float32)
 
     def push(self, block: Block) -> None:
         """Follows the next (frames, channels)."""
@@ -60,14 +60,15 @@ class RecordingMeter:
         self.peaks = np.maximum(self.peaks, highest)
         self._follow_edges(absolute >= DIGITAL_SILENCE)
         joined = np.concatenate((self._tail, block))
-        self._tail = joined[-(FLAT_SAMPLES - 1) :].copy()
+        self._tail = joined[-FLAT_SAMPLES:].copy()
         if highest.max() < CLIP_LEVEL:
             return  # nearly every block of nearly every call
         near_top = np.abs(joined) >= CLIP_LEVEL
         flat = near_top[1:] & near_top[:-1] & (np.abs(np.diff(joined, axis=0)) <= FLAT_WITHIN)
-        run = flat[1:] & flat[:-1]  # (frames, channels): this sample and the two before it are one flat top
-        starts = run & ~np.concatenate((np.zeros((1, run.shape[1]), bool), run[:-1]))
-        self.clipped_samples += run.sum(axis=0) + (FLAT_SAMPLES - 1) * starts.sum(axis=0)
+        # (1 + frames, channels): this sample and the two before it are one flat top; the first was counted before.
+        run = flat[1:] & flat[:-1]
+        starts = run[1:] & ~run[:-1]
+        self.clipped_samples += run[1:].sum(axis=0) + (FLAT_SAMPLES - 1) * starts.sum(axis=0)
 
     def _follow_edges(self, sounds: NDArray[np.bool_]) -> None:
         count = len(sounds)
