@@ -82,14 +82,14 @@ class Lots:
         lot.reports += 1
         if sum(lot.rows.values()) >= LOT_ROWS or lot.reports >= LOT_REPORTS:
             self._end(folder)
-        while self._buffered >= BUFFERED_ROWS:
-            self._write(max(self._lots.values(), key=lambda each: each.buffered))
+        if self._buffered >= BUFFERED_ROWS:
+            self._make_room()
         return lot.number
 
     def close(self) -> None:
         """Ends all lots."""
-        for folder in tuple(self._lots):
-            self._end(folder)
+        while self._lots:
+            self._end(next(iter(self._lots)))
 
     def discard(self) -> None:
         """Closes the files of lots that nobody wants any more."""
@@ -97,6 +97,14 @@ class Lots:
             for file in lot.open.values():
                 file.close()
         self._lots.clear()
+
+    def _make_room(self) -> None:
+        """Writes the largest lots until half of the room is free: of many days a few, and those in long parts."""
+        for lot in sorted(self._lots.values(), key=lambda lot: -lot.buffered):
+            if self._buffered <= BUFFERED_ROWS // 2:
+                return
+            if lot.folder in self._lots:  # it may have been ended to open another one's files
+                self._write(lot)
 
     def _begin(self, folder: str) -> _OpenLot:
         lot = _OpenLot(number=self._next_number, folder=folder, buffers={table.name: [] for table in self._layout})
@@ -106,7 +114,7 @@ class Lots:
     def _write(self, lot: _OpenLot) -> None:
         """Moves the lot's rows from memory into its files."""
         if not lot.open:
-            opened = [other for other in self._lots.values() if other.open and other is not lot]
+            opened = [other for other in self._lots.values() if other.open]
             if len(opened) >= OPEN_LOTS:
                 self._end(opened[0].folder)
             for table in self._layout:
@@ -118,9 +126,8 @@ class Lots:
             lot.buffers[name] = []
 
     def _end(self, folder: str) -> None:
-        lot = self._lots[folder]
+        lot = self._lots.pop(folder)
         self._write(lot)
-        del self._lots[folder]
         for file in lot.open.values():
             file.close()
         self._on_written(
