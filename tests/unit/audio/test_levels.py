@@ -37,7 +37,8 @@ def test_flat_tops_are_clipped_and_round_ones_are_not() -> None:
     assert clipped(loud) == 0
     limit = 32_124 / 32_768
     cut_off = np.clip(4 * loud, -limit, limit)
-    assert clipped(cut_off) == pytest.approx((np.abs(cut_off) == np.float32(limit)).sum(), rel=0.1)
+    flat_samples = (np.abs(cut_off) == np.float32(limit)).sum()
+    assert 0.7 * flat_samples < clipped(cut_off) <= flat_samples  # shorter flat tops are taken for round ones
 
 
 @pytest.mark.parametrize("slab_chunks", [1, 7, 400])
