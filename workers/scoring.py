@@ -21,6 +21,7 @@ import structlog
 
 from config.settings import Settings
 from warmline.calls.analyze import Analyst, analyze_call
+from warmline.calls.embeddings import EmbeddingWriter
 from warmline.calls.report import Report, SourceFacts
 from warmline.jobs.errors import LedgerUnavailable, StoreUnavailable, TransientError, WarmlineError
 from warmline.jobs.faults import classify
@@ -145,13 +146,25 @@ class Desk:
         with self.scratch.file() as path:
             self.store.fetch(job.source, path, expected=facts, on_chunk=lambda _: lease.check())
             lease.limit.arrived()
-            report = self._analyse(job, path, facts, lease, time.monotonic() - fetch_started)
-        lease.limit.lift()
-        windows = sum(len(channel.windows) for channel in report.channels)
-        lease.tell(Progress(stage="store", windows_done=windows, windows_total=windows))
+            fetch_seconds = time.monotonic() - fetch_started
+            with publisher.embeddings_beside(path, self.engine.embedding_dimensions) as embeddings:
+                report = self._analyse(job, path, facts, lease, fetch_seconds, embeddings)
+                lease.limit.lift()
+                windows = sum(len(channel.windows) for channel in report.channels)
+                lease.tell(Progress(stage="store", windows_done=windows, windows_total=windows))
+                if embeddings is not None:
+                    publisher.publish_embeddings(embeddings.path, lease)
         return Scored(location=publisher.location, body=publisher.publish(report, lease), report=report)
 
-    def _analyse(self, job: Job, path: Path, facts: ObjectFacts, lease: Lease, fetch_seconds: float) -> Report:
+    def _analyse(
+        self,
+        job: Job,
+        path: Path,
+        facts: ObjectFacts,
+        lease: Lease,
+        fetch_seconds: float,
+        embeddings: EmbeddingWriter | None,
+    ) -> Report:
         return analyze_call(
             path,
             Analyst(engine=self.engine, audio=self.settings.audio, analysis=self.settings.analysis),
@@ -167,6 +180,7 @@ class Desk:
             job=job,
             fetch_seconds=fetch_seconds,
             watcher=lease,
+            embeddings=embeddings,
         )
 
     def _end_well(self, state: JobState, scored: Scored, started: float) -> None:

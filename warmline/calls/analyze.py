@@ -18,6 +18,7 @@ import structlog
 from config.settings import AnalysisSettings, AudioSettings
 from warmline.audio.call import CallAudio, open_call
 from warmline.calls.call_metadata import effective_options, unreadable
+from warmline.calls.embeddings import EmbeddingWriter
 from warmline.calls.heard import excluded_spans, sides_of
 from warmline.calls.report import Flag, ModelProvenance, Provenance, Report, ReportSource, SourceFacts
 from warmline.calls.scoring import Watcher, score_windows
@@ -46,8 +47,11 @@ def analyze_call(
     job: Job | None = None,
     fetch_seconds: float | None = None,
     watcher: Watcher | None = None,
+    embeddings: EmbeddingWriter | None = None,
 ) -> Report:
     """Scores the call in the file and reports on it. `job` gives the report its id and metadata.
+
+    The windows' embeddings go to the writer, where there is one: the caller gives it if the options ask for them.
 
     Raises NotAudio, EmptyAudio, BrokenAudio, AudioTooLong, TooManyChannels, ModelUnusable, ObjectNotFound,
     ObjectForbidden, and what the engine raises. No speech and a truncated file are flags of a report.
@@ -57,7 +61,7 @@ def analyze_call(
     asked, options = options, effective_options(options, metadata)
     stage_seconds = {} if fetch_seconds is None else {"fetch": fetch_seconds}
     with open_call(path, analyst.audio, watcher.on_audio if watcher else None) as call:
-        scored = score_windows(call, analyst.engine, options, watcher)
+        scored = score_windows(call, analyst.engine, options, watcher, embeddings)
     stage_seconds |= call.stage_seconds | {"score": scored.seconds}
     described = describe_sides(
         sides_of(call, scored.windows, options.roles),
@@ -86,6 +90,7 @@ def analyze_call(
         channels=described.channels,
         conversation=described.conversation,
         flags=(*described.flags, *_metadata_flags(asked, metadata)),
+        embeddings=embeddings.finish(described.channels) if embeddings else None,
     )
 
 

@@ -13,6 +13,7 @@ from warmline.audio.call import CallAudio
 from warmline.audio.levels import loudness_dbfs
 from warmline.audio.windows import Window
 from warmline.calls.ahead import Ahead
+from warmline.calls.embeddings import EmbeddingWriter
 from warmline.calls.heard import excluded_samples, milliseconds
 from warmline.calls.sides import RawWindow
 from warmline.calls.summary import SCORE_DECIMALS
@@ -42,8 +43,17 @@ class Scored:
     seconds: float  # wall time that the engine worked or kept us waiting
 
 
-def score_windows(call: CallAudio, engine: Engine, options: Options, watcher: Watcher | None = None) -> Scored:
-    """All windows of a call, which is read while they are scored; `options` are those in effect."""
+def score_windows(
+    call: CallAudio,
+    engine: Engine,
+    options: Options,
+    watcher: Watcher | None = None,
+    embeddings: EmbeddingWriter | None = None,
+) -> Scored:
+    """All windows of a call, which is read while they are scored; `options` are those in effect.
+
+    Their embeddings are put down with the writer, where there is one.
+    """
     excluded, shortest = excluded_samples(options), engine.min_samples
     if options.granularity == "utterance":  # a window may be minutes long: one at a time, and one ahead
         windows, at_once, ahead = call.whole_channels(min_samples=shortest, excluded=excluded), 1, 1
@@ -62,7 +72,7 @@ def score_windows(call: CallAudio, engine: Engine, options: Options, watcher: Wa
                 watcher.on_windows(done, 0)
             return batch
 
-        scoring = _Scoring(engine)
+        scoring = _Scoring(engine, embeddings)
         for batch, scores in scoring.run(iter(take, [])):
             for window, row in zip(batch, _checked(scores), strict=True):
                 scored[window.channel].append(
@@ -86,9 +96,10 @@ class _Scoring:
     the CPU it returns afterwards, and nothing is gained or lost.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, embeddings: EmbeddingWriter | None) -> None:
         self.seconds = 0.0  # that the engine took of our time
         self._engine = engine
+        self._embeddings = embeddings
 
     def run(self, batches: Iterator[list[Window]]) -> Iterator[tuple[list[Window], Scores]]:
         """Each batch with its scores, in order; two are under way at most."""
@@ -96,13 +107,21 @@ class _Scoring:
         for batch in batches:
             output = self._timed(self._begin, batch)
             if begun is not None:
-                yield begun[0], self._timed(self._engine.finish, begun[1])
+                yield self._finish(*begun)
             begun = batch, output
         if begun is not None:
-            yield begun[0], self._timed(self._engine.finish, begun[1])
+            yield self._finish(*begun)
 
     def _begin(self, batch: list[Window]) -> Any:
-        return self._engine.infer(self._engine.prepare([window.samples for window in batch]))
+        prepared = self._engine.prepare([window.samples for window in batch])
+        return self._engine.infer(prepared, embeddings=self._embeddings is not None)
+
+    def _finish(self, batch: list[Window], output: Any) -> tuple[list[Window], Scores]:
+        scores = self._timed(self._engine.finish, output)
+        if self._embeddings is not None:
+            places = [(window.channel, milliseconds(window.start_sample)) for window in batch]
+            self._embeddings.add(places, self._timed(self._engine.embeddings, output))
+        return batch, scores
 
     def _timed(self, step: Callable[[Any], Any], argument: Any) -> Any:
         started = time.perf_counter()

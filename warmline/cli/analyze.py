@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -13,10 +14,11 @@ from config.settings import LogSettings, Settings, load_settings
 from warmline.calls.report import Report, SourceFacts
 from warmline.cli import consoles, job_options, pictures, tables
 from warmline.cli.consoles import PLAIN
-from warmline.jobs.errors import InternalError, WarmlineError
+from warmline.jobs.errors import InternalError, InvalidRequest, WarmlineError
 from warmline.jobs.records import Options
 
 if TYPE_CHECKING:
+    from warmline.calls.embeddings import EmbeddingWriter
     from warmline.emotion.engine import Engine
 
 # What a command line may override, by option.
@@ -42,6 +44,9 @@ def analyze(
     roles: job_options.Roles = "",
     exclude: job_options.Exclude = "",
     embedding: job_options.Embedding = "none",
+    embeddings_dir: Annotated[
+        Path | None, typer.Option(help="Where they are put, as RECORDING.npy or .parquet; beside the recordings.")
+    ] = None,
     split_speakers: job_options.SplitSpeakers = False,
     plot: pictures.Plot = None,
     emotion: pictures.Emotion = "",
@@ -61,11 +66,12 @@ def analyze(
         embedding=embedding,
         split_speakers=split_speakers,
     )
+    embeddings = _Embeddings(options, embeddings_dir, files)
     failed = 0
     drawing = pictures.Drawing(f"{len(files)} files", emotion) if plot else None
     reports: list[tuple[str, Report]] = []
     with consoles.stdout_for_results_only() as out:
-        for path, outcome in _analyze_all(files, settings, options):
+        for path, outcome in _analyze_all(files, settings, options, embeddings):
             if isinstance(outcome, WarmlineError):
                 failed += 1
                 consoles.notes().print(f"{path}: {outcome.message} [{outcome.code}]", **PLAIN)
@@ -88,7 +94,7 @@ def analyze(
 
 
 def _analyze_all(
-    files: list[Path], settings: Settings, options: Options
+    files: list[Path], settings: Settings, options: Options, embeddings: _Embeddings
 ) -> Iterator[tuple[Path, Report | WarmlineError]]:
     """Each file with its report or what was wrong with it, in order."""
     loaded = _load(settings)
@@ -96,7 +102,7 @@ def _analyze_all(
         task = bar.add_task("calls", total=len(files))
         for path in files:
             bar.update(task, description=path.name)
-            yield path, _analyze_one(path, loaded, settings, options)
+            yield path, _analyze_one(path, loaded, settings, options, embeddings)
             bar.advance(task)
 
 
@@ -109,7 +115,46 @@ def _load(settings: Settings) -> Engine:
         return load_engine(settings.emotion, threads=plan.threads)
 
 
-def _analyze_one(path: Path, engine: Engine, settings: Settings, options: Options) -> Report | WarmlineError:
+class _Embeddings:
+    """Where each recording's embeddings are put, if they are asked for."""
+
+    def __init__(self, options: Options, directory: Path | None, files: list[Path]) -> None:
+        """Raises InvalidRequest for a directory that cannot be used, and where two files would have one name."""
+        self._format = options.embedding
+        self._directory = directory
+        if directory is None:
+            return
+        if self._format == "none":
+            raise InvalidRequest("--embeddings-dir goes with --embedding npy or --embedding parquet")
+        names = [path.name for path in files]
+        if double := next((name for name in names if names.count(name) > 1), None):
+            raise InvalidRequest(f"--embeddings-dir: two of the recordings are called {double}")
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidRequest(f"--embeddings-dir: {directory}: {error.strerror}") from None
+
+    @contextmanager
+    def of(self, path: Path, engine: Engine) -> Iterator[EmbeddingWriter | None]:
+        """A writer for this recording's. Raises InvalidRequest where the file cannot be written."""
+        from warmline.calls.embeddings import EmbeddingWriter
+
+        if self._format == "none" or not path.is_file():  # as the analysis will say
+            yield None
+            return
+        file = (self._directory or path.parent) / f"{path.name}.{self._format}"
+        dimensions = engine.embedding_dimensions
+        try:
+            writer = EmbeddingWriter(file, file_format=self._format, dimensions=dimensions, uri=str(file))
+        except OSError as error:
+            raise InvalidRequest(f"{file} cannot be written: {error.strerror}") from None
+        with writer:
+            yield writer
+
+
+def _analyze_one(
+    path: Path, engine: Engine, settings: Settings, options: Options, embeddings: _Embeddings
+) -> Report | WarmlineError:
     import structlog
 
     from warmline.calls.analyze import Analyst, analyze_call
@@ -117,7 +162,8 @@ def _analyze_one(path: Path, engine: Engine, settings: Settings, options: Option
     try:
         source = SourceFacts(uri=str(path), size_bytes=path.stat().st_size if path.is_file() else 0)
         analyst = Analyst(engine=engine, audio=settings.audio, analysis=settings.analysis)
-        return analyze_call(path, analyst, source=source, options=options)
+        with embeddings.of(path, engine) as writer:
+            return analyze_call(path, analyst, source=source, options=options, embeddings=writer)
     except WarmlineError as error:
         return error
     except Exception:  # noqa: BLE001 - one bad file must not cost the others their reports

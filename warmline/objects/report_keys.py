@@ -2,6 +2,8 @@
 
     {prefix}{bucket}/{key, escaped}@{ETag or version}-{digest of the options}.json
 
+A file of embeddings lies beside it, with `.npy` or `.parquet` instead of `.json`.
+
 The key stays readable and keeps its folders, so that reports can be listed by the prefix of their calls. What is
 not safe in every store (spaces, `//`, `..`, controls) is written `=XX` for each byte of UTF-8, as quoted-printable
 has it.
@@ -40,7 +42,9 @@ def report_key(
     Raises ValueError when there is neither ETag nor version, or when the prefix leaves no room.
     """
     name = f"@{_identity(etag, version_id)}-{options_digest(options, model_hash)}.json"
-    room = MAX_KEY_BYTES - len(f"{prefix}{source.bucket}/{name}".encode())
+    # Of a job that asks for embeddings their file's name has to fit as well.
+    longest = name if options.embedding == "none" else max(name, embeddings_key(name, options.embedding), key=len)
+    room = MAX_KEY_BYTES - len(f"{prefix}{source.bucket}/{longest}".encode())
     path = _fit(source.key, room)
     return f"{prefix}{source.bucket}/{path}{name}"
 
@@ -49,6 +53,11 @@ def report_beginning(source: Source, *, etag: str, version_id: str | None = None
     """What the keys of this content's reports begin with, whatever options and model. Raises ValueError."""
     key = report_key(source, Options(), etag=etag, version_id=version_id, prefix=prefix)
     return key.removesuffix(f"{options_digest(Options())}.json")
+
+
+def embeddings_key(key: str, file_format: str) -> str:
+    """Where the embeddings of the report with this key are."""
+    return f"{key.removesuffix('.json')}.{file_format}"
 
 
 def options_digest(options: Options, model_hash: str = "") -> str:

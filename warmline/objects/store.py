@@ -165,6 +165,20 @@ class ObjectStore(Buckets):
         except ObjectNotFound:
             return None
 
+    def put_embeddings(self, key: str, path: Path) -> None:
+        """Uploads a file beside the reports, in parts when it is large; one that is there is replaced.
+
+        Memory: one part of 8 MiB. Raises OSError for the file.
+        """
+        from boto3.s3.transfer import TransferConfig
+
+        bucket = self._settings.results_bucket
+        one_by_one = TransferConfig(use_threads=False)
+        with path.open("rb") as body, store_errors(f"s3://{bucket}/{key}"):
+            self._client().upload_fileobj(
+                body, bucket, key, ExtraArgs={"ContentType": "application/octet-stream"}, Config=one_by_one
+            )
+
     def get_report(self, location: ReportLocation) -> bytes:
         """A report's JSON. Raises ObjectNotFound when it is gone, or was never put into S3."""
         if location.bucket is None or location.key is None:
