@@ -27,7 +27,8 @@ def smooth(windows: Sequence[ScoredWindow], seconds: float) -> list[Scores]:
             first += 1
         sums = dict.fromkeys(window.scores, 0.0)
         total_ms = 0.0
-        for near in windows[first:]:
+        for place in range(first, len(windows)):  # a slice would copy the rest of the call for each window
+            near = windows[place]
             if near.start_ms >= to_ms:
                 break
             inside_ms = min(near.end_ms, to_ms) - max(near.start_ms, from_ms)

@@ -28,7 +28,8 @@ def without(spans: Sequence[Span], holes: Sequence[Span]) -> tuple[Span, ...]:
         start_ms = span.start_ms
         while first < len(holes) and holes[first].end_ms <= start_ms:
             first += 1
-        for hole in holes[first:]:
+        for place in range(first, len(holes)):
+            hole = holes[place]
             if hole.start_ms >= span.end_ms:
                 break
             if hole.start_ms > start_ms:

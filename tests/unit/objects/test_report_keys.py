@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warmline.jobs.records import Options, Source
+from warmline.jobs.records import ExcludedRange, Options, Source
 from warmline.objects.report_keys import MAX_KEY_BYTES, options_digest, report_key
 
 ETAG = "8e32e22642bddc89698e25a4e9bf528b"
@@ -27,6 +27,24 @@ etags = st.one_of(
     st.just(ETAG), st.from_regex(r"[0-9a-f]{32}-[0-9]{1,5}", fullmatch=True), st.text(min_size=1)
 ).filter(lambda etag: bool(etag.removeprefix("W/").strip('"')) and etag.isprintable())
 options = st.builds(Options, granularity=st.sampled_from(["segment", "utterance"]))
+
+
+def test_options_that_came_later_do_not_move_reports_that_do_not_use_them() -> None:
+    # What these were in the first release: a report that is there must be found
+    assert options_digest(Options()) == "1f32037fd0d9dc0c"
+    whole = Options(roles=("agent", "customer"), granularity="utterance")
+    assert options_digest(whole, "ab") == "e926702ff7224c53"
+    # And each of the later ones makes another report
+    later = [
+        Options(),
+        Options(hop_seconds=2.0),
+        Options(embedding="npy"),
+        Options(embedding="parquet"),
+        Options(split_speakers=True),
+        Options(exclude=(ExcludedRange(start_seconds=0, end_seconds=1),)),
+    ]
+    assert len({options_digest(each) for each in later}) == len(later)
+
 
 
 @settings(max_examples=50)
