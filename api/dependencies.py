@@ -27,6 +27,7 @@ log = structlog.get_logger()
 REDIS_SECONDS: Final = 2.0
 STORE_SECONDS: Final = 4.0
 STORE_ATTEMPTS: Final = 2
+PICTURES_AT_ONCE: Final = 2  # a long call's report takes some hundred megabytes while it is drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class Services:
     presigner: Presigner
     sns: Sns
     summing: threading.Lock = field(default_factory=threading.Lock)  # one batch is summed up at a time
+    drawing: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(PICTURES_AT_ONCE))
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response, Security
 
 from api.auth import bearer_in_openapi
 from api.bodies import SentBody
-from api.dependencies import Provided
+from api.dependencies import Provided, Services
 from api.openapi import problems, takes, with_body
 from api.schemas import JobAccepted, JobId, JobLinks, JobList, JobRequest, JobView
 from warmline.calls.report import Report
@@ -113,13 +113,18 @@ def replay(job_id: JobId, services: Provided) -> JobView:
 )
 def report(job_id: JobId, services: Provided) -> Response:
     """The report as the worker wrote it, from Redis or else from S3."""
+    return Response(report_of(job_id, services), media_type="application/json")
+
+
+def report_of(job_id: str, services: Services) -> bytes:
+    """A job's report as JSON. Raises what the route above answers with."""
     text = services.ledger.report(job_id)
     if text is None:
         state = services.ledger.get(job_id)
         if state.report is None:
             raise _no_report(state)
         text = services.store.get_report(state.report)
-    return Response(text, media_type="application/json")
+    return text
 
 
 def page(path: str, states: tuple[JobState, ...], limit: int, **filters: str | None) -> JobList:

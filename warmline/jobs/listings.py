@@ -48,6 +48,17 @@ class Listings(Connection):
         after = None if before is None else (self._created_ms(before), before)
         return tuple(islice(self._each_newest(statuses, after, limit), limit))
 
+    @redis_answers()
+    def spread(self, batch_id: str, status: JobStatus, limit: int) -> tuple[JobState, ...]:
+        """At most `limit` of a batch's jobs in a status, evenly spread over it. Raises BatchNotFound."""
+        found = self._batches_waiting([batch_id])
+        if not found:
+            raise BatchNotFound
+        ids = list(self._ids_of_batch(found[0], (status,), found[0].total))
+        count = min(limit, len(ids))
+        chosen = [ids[len(ids) * place // count] for place in range(count)]
+        return tuple(state for some in _chunks(iter(chosen), 100) for state in self._states(some))
+
     def _each(self, statuses: Sequence[JobStatus], batch_id: str | None) -> Iterator[JobState]:
         """Every job in one of these statuses, for whoever changes them while he reads. Raises BatchNotFound.
 
@@ -126,15 +137,20 @@ class Listings(Connection):
             whose, last = batch_of(before)
             if whose != batch_id or not 0 <= last < batch.total:
                 raise JobNotFound
-        ids = (job_id_of(batch_id, place) for place in range(last - 1, -1, -1))
+        for some in _chunks(self._ids_of_batch(batch, statuses, last), 100):
+            yield from (state for state in self._states(some) if state.status in statuses)
+
+    def _ids_of_batch(self, batch: WaitingBatch, statuses: Sequence[JobStatus], last: int) -> Iterator[str]:
+        """Its jobs in one of these statuses, those submitted last first, from before place `last` on."""
+        ids = (job_id_of(batch.id, place) for place in range(last - 1, -1, -1))
         for chunk in _chunks(ids, CHUNK_JOBS):
             with self._redis.pipeline(transaction=False) as pipe:
                 for job_id in chunk:
                     pipe.hget(keys.job(job_id), "status")
                 known: list[str | None] = pipe.execute()
-            wanted = [i for i, status in zip(chunk, known, strict=True) if (status or batch.status) in statuses]
-            for some in _chunks(iter(wanted), 100):
-                yield from (state for state in self._states(some) if state.status in statuses)
+            for job_id, status in zip(chunk, known, strict=True):
+                if (status or batch.status) in statuses:
+                    yield job_id
 
     def _states(self, job_ids: Sequence[str]) -> Sequence[JobState]:
         """The jobs that have not expired, in this order."""

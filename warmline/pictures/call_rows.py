@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
+from warmline.calls.brief_reports import AnyReport
 from warmline.calls.palette import letter_of, look_of
-from warmline.calls.report import PartSummary, Report
+from warmline.calls.report import PartSummary
 from warmline.pictures.drawing import FAINT, INK, SOFT_INK, Element, group, rect, shortened, text
 from warmline.pictures.panels import TENTHS, group_of_letters
 from warmline.pictures.time_axis import length
@@ -38,7 +39,7 @@ class CallRow:
         return [self.sides.get(role, ()) for role in roles]
 
     @classmethod
-    def of(cls, report: Report, score: float) -> Self:
+    def of(cls, report: AnyReport, score: float) -> Self:
         """A report's row; of two channels in one role the first is shown."""
         sides: dict[str, tuple[tuple[str, str] | None, ...]] = {}
         for channel in report.channels:

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from warmline.calls.report import ChannelReport, Report
+from warmline.calls.brief_reports import AnyChannel, AnyReport
 from warmline.jobs.errors import InvalidRequest
 from warmline.pictures import drawing
 from warmline.pictures.call_rows import CallRow, draw_rows
@@ -61,7 +61,7 @@ class Overview:
         self._categories: Counter[str] = Counter()
         self._rows: list[tuple[float, int, CallRow]] = []  # a heap: the one to give way is the first
 
-    def add(self, report: Report) -> None:
+    def add(self, report: AnyReport) -> None:
         """Counts one more call."""
         self._calls += 1
         self._duration_ms += report.duration_ms
@@ -97,13 +97,13 @@ class Overview:
         return drawing.written(root)
 
     @staticmethod
-    def _add_side(role: _Role, channel: ChannelReport) -> None:
+    def _add_side(role: _Role, channel: AnyChannel) -> None:
         role.calls += 1
         for tenth, part in zip(role.tenths, channel.summary.tenths, strict=False):
             if part.top is not None:
                 tenth[part.top] += 1
 
-    def _add_row(self, report: Report) -> None:
+    def _add_row(self, report: AnyReport) -> None:
         if len(self._labels) < KNOWN:
             self._labels.update(label for channel in report.channels for label in channel.summary.scores)
         scores = (

@@ -76,6 +76,6 @@ def test_the_guide_names_every_code_that_a_route_answers_with(openapi: dict[str,
         for operations in openapi["paths"].values()
         for operation in operations.values()
         for response in operation["responses"].values()
-        for code in response["content"].get("application/problem+json", {}).get("examples", {})
+        for code in response.get("content", {}).get("application/problem+json", {}).get("examples", {})
     }
     assert {code for code in codes if f"`{code}`" not in GUIDE} == set()
