@@ -21,6 +21,7 @@ from celery.utils.log import get_multiprocessing_logger
 
 from config.logging import configure_logging
 from config.settings import Settings, SettingsError, load_settings
+from warmline.calls.categories.rules import CategoryRules
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.queue import QUEUES, RETRY_QUEUE, make_celery
 from workers.announcements import Announcements
@@ -116,11 +117,12 @@ def _connect_signals(settings: Settings, plan: Plan | None, gate: Gate, child: W
     def before_children(sender: Any, **_: Any) -> None:
         try:
             scratch = Scratch.open(settings.worker.scratch_dir)
+            categories = CategoryRules.load(settings)
         except SettingsError as error:
             print(f"warmline-worker: {error}", file=sys.stderr)
             raise SystemExit(BAD_SETTINGS) from error
         made = plan or _make_plan(settings, in_all=sender.concurrency)
-        child.prepare(scratch, made, worker=sender.hostname)
+        child.prepare(scratch, made, worker=sender.hostname, categories=categories)
         _import_what_is_heavy(hosted=made.hosts > 0)
 
     @signals.worker_before_create_process.connect(weak=False)  # type: ignore[untyped-decorator]

@@ -20,6 +20,7 @@ import structlog
 from billiard import current_process
 
 from config.settings import Settings
+from warmline.calls.categories.rules import CategoryRules
 from warmline.jobs.errors import EngineLost, ObjectNotFound, WarmlineError
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import ChildState, Options, ReportLocation, Source
@@ -55,13 +56,17 @@ class WarmChild:
         self._scratch: Scratch | None = None
         self._worker = ""
         self._threads = 1
+        self._categories: CategoryRules | None = None
         self._host: HostedEngine | None = None
         self._state: ChildState | None = None
         self._desk: Desk | None = None
 
-    def prepare(self, scratch: Scratch, plan: Plan, *, worker: str) -> None:
-        """In the parent, before it forks: where calls lie, the plan, the worker's name. Starts the hosts."""
+    def prepare(
+        self, scratch: Scratch, plan: Plan, *, worker: str, categories: CategoryRules | None = None
+    ) -> None:
+        """In the parent, before it forks: where calls lie, the plan, the name, the rules. Starts the hosts."""
         self._scratch, self._threads, self._worker = scratch, plan.threads, worker
+        self._categories = categories
         self._hosts.start(plan, scratch.directory)
 
     def start(self) -> None:
@@ -104,6 +109,7 @@ class WarmChild:
             store=ObjectStore(self._settings.s3),
             scratch=self._scratch,
             settings=self._settings,
+            categories=self._categories,
             drain=self._drain,
         )
         self._rehearse(self._desk)
@@ -164,7 +170,7 @@ def _rehearse(desk: Desk) -> None:
 
     # Whatever calls this installation accepts.
     audio = desk.settings.audio.model_copy(update={"max_seconds": 60, "max_channels": 2})
-    analyst = Analyst(engine=desk.engine, audio=audio, analysis=desk.settings.analysis)
+    analyst = Analyst(engine=desk.engine, audio=audio, analysis=desk.settings.analysis, categories=desk.categories)
     for granularity, seconds, channels in REHEARSALS:
         with desk.scratch.file() as path:
             _write_noise(path, seconds, channels)

@@ -21,6 +21,7 @@ import structlog
 
 from config.settings import Settings
 from warmline.calls.analyze import Analyst, analyze_call
+from warmline.calls.categories.rules import CategoryRules
 from warmline.calls.embeddings import EmbeddingWriter
 from warmline.calls.report import Report, SourceFacts
 from warmline.jobs.errors import LedgerUnavailable, StoreUnavailable, TransientError, WarmlineError
@@ -64,6 +65,7 @@ class Desk:
     store: ObjectStore
     scratch: Scratch
     settings: Settings
+    categories: CategoryRules | None = None  # None: there is no WARMLINE_CATEGORIES_FILE
     drain: DrainFlag = field(default_factory=DrainFlag)
     outage_seconds: float = MOST_SECONDS  # how long a store that does not answer is waited for before the next job
     ledger_patience_seconds: float = LEDGER_PATIENCE_SECONDS
@@ -167,7 +169,12 @@ class Desk:
     ) -> Report:
         return analyze_call(
             path,
-            Analyst(engine=self.engine, audio=self.settings.audio, analysis=self.settings.analysis),
+            Analyst(
+                engine=self.engine,
+                audio=self.settings.audio,
+                analysis=self.settings.analysis,
+                categories=self.categories,
+            ),
             source=SourceFacts(
                 uri=job.source.uri,
                 bucket=job.source.bucket,

@@ -18,6 +18,7 @@ import structlog
 from config.settings import AnalysisSettings, AudioSettings
 from warmline.audio.call import CallAudio, open_call
 from warmline.calls.call_metadata import effective_options, unreadable
+from warmline.calls.categories.rules import CategoryRules
 from warmline.calls.embeddings import EmbeddingWriter
 from warmline.calls.heard import excluded_spans, sides_of
 from warmline.calls.report import Flag, ModelProvenance, Provenance, Report, ReportSource, SourceFacts
@@ -31,11 +32,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class Analyst:
-    """What analyses calls, the same for all of them: a warm engine and where the lines are drawn."""
+    """What analyses calls, the same for all: a warm engine, where the lines are drawn, and the categories."""
 
     engine: Engine
     audio: AudioSettings
     analysis: AnalysisSettings
+    categories: CategoryRules | None = None  # None: reports are matched with nothing
 
 
 def analyze_call(
@@ -72,7 +74,7 @@ def analyze_call(
         settings=analyst.analysis,
     )
     wall_seconds = time.perf_counter() - started
-    return Report(
+    report = Report(
         job_id=job.id if job else None,
         batch_id=job.batch_id if job else None,
         metadata=metadata,
@@ -92,6 +94,9 @@ def analyze_call(
         flags=(*described.flags, *_metadata_flags(asked, metadata)),
         embeddings=embeddings.finish(described.channels) if embeddings else None,
     )
+    if analyst.categories is None:
+        return report
+    return report.model_copy(update={"categories": analyst.categories.match(report)})
 
 
 def _metadata_flags(options: Options, metadata: Metadata) -> tuple[Flag, ...]:

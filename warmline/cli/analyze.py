@@ -11,6 +11,7 @@ import typer
 
 from config.logging import configure_logging
 from config.settings import LogSettings, Settings, load_settings
+from warmline.calls.categories.rules import CategoryRules
 from warmline.calls.report import Report, SourceFacts
 from warmline.cli import consoles, job_options, pictures, tables
 from warmline.cli.consoles import PLAIN
@@ -18,6 +19,7 @@ from warmline.jobs.errors import InternalError, InvalidRequest, WarmlineError
 from warmline.jobs.records import Options
 
 if TYPE_CHECKING:
+    from warmline.calls.analyze import Analyst
     from warmline.calls.embeddings import EmbeddingWriter
     from warmline.emotion.engine import Engine
 
@@ -48,6 +50,9 @@ def analyze(
         Path | None, typer.Option(help="Where they are put, as RECORDING.npy or .parquet; beside the recordings.")
     ] = None,
     split_speakers: job_options.SplitSpeakers = False,
+    categories: Annotated[
+        Path | None, typer.Option(help="Rules that the reports are matched with; else WARMLINE_CATEGORIES_FILE's.")
+    ] = None,
     plot: pictures.Plot = None,
     emotion: pictures.Emotion = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the log on stderr.")] = False,
@@ -66,12 +71,13 @@ def analyze(
         embedding=embedding,
         split_speakers=split_speakers,
     )
+    rules = CategoryRules.read(categories) if categories is not None else CategoryRules.load(settings)
     embeddings = _Embeddings(options, embeddings_dir, files)
     failed = 0
     drawing = pictures.Drawing(f"{len(files)} files", emotion) if plot else None
     reports: list[tuple[str, Report]] = []
     with consoles.stdout_for_results_only() as out:
-        for path, outcome in _analyze_all(files, settings, options, embeddings):
+        for path, outcome in _analyze_all(files, settings, rules, options, embeddings):
             if isinstance(outcome, WarmlineError):
                 failed += 1
                 consoles.notes().print(f"{path}: {outcome.message} [{outcome.code}]", **PLAIN)
@@ -94,15 +100,21 @@ def analyze(
 
 
 def _analyze_all(
-    files: list[Path], settings: Settings, options: Options, embeddings: _Embeddings
+    files: list[Path],
+    settings: Settings,
+    rules: CategoryRules | None,
+    options: Options,
+    embeddings: _Embeddings,
 ) -> Iterator[tuple[Path, Report | WarmlineError]]:
     """Each file with its report or what was wrong with it, in order."""
-    loaded = _load(settings)
+    from warmline.calls.analyze import Analyst
+
+    analyst = Analyst(engine=_load(settings), audio=settings.audio, analysis=settings.analysis, categories=rules)
     with consoles.progress_bar(consoles.notes()) as bar:
         task = bar.add_task("calls", total=len(files))
         for path in files:
             bar.update(task, description=path.name)
-            yield path, _analyze_one(path, loaded, settings, options, embeddings)
+            yield path, _analyze_one(path, analyst, options, embeddings)
             bar.advance(task)
 
 
@@ -153,16 +165,15 @@ class _Embeddings:
 
 
 def _analyze_one(
-    path: Path, engine: Engine, settings: Settings, options: Options, embeddings: _Embeddings
+    path: Path, analyst: Analyst, options: Options, embeddings: _Embeddings
 ) -> Report | WarmlineError:
     import structlog
 
-    from warmline.calls.analyze import Analyst, analyze_call
+    from warmline.calls.analyze import analyze_call
 
     try:
         source = SourceFacts(uri=str(path), size_bytes=path.stat().st_size if path.is_file() else 0)
-        analyst = Analyst(engine=engine, audio=settings.audio, analysis=settings.analysis)
-        with embeddings.of(path, engine) as writer:
+        with embeddings.of(path, analyst.engine) as writer:
             return analyze_call(path, analyst, source=source, options=options, embeddings=writer)
     except WarmlineError as error:
         return error

@@ -51,7 +51,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
 
     checks = (
         machine.python, machine.memory, machine.disk, machine.proxies, machine.device,
-        software.packages, software.torchaudio, software.servers, software.model, rules.triggers,
+        software.packages, software.torchaudio, software.servers, software.model, rules.triggers, rules.categories,
         services.ports, services.redis, services.s3, services.api, services.worker,
     )  # fmt: skip
     for check in checks:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 import structlog
 
 from config.settings import Settings, process_environment
+from warmline.calls.categories.rules import CategoryRules
 from warmline.local import events
 from warmline.local.directory import StackDirectory
 from warmline.local.events import Event, LeftoversFound, OnEvent, PartStopping
@@ -74,9 +75,10 @@ def running_stack(
 
     Raises StackError: the stack does not start, a server is not installed, or a part was given up.
     Raises StackRunning when another process runs a stack on this data directory, and SettingsError for rules of
-    uploads that cannot be used, before anything is started.
+    uploads and categories that cannot be used, before anything is started.
     """
     Rules.load(settings)
+    CategoryRules.load(settings)
     directory = StackDirectory(settings.stack.data_dir)
     directory.make()
     with Interruptions() as interruptions, stack_lock(directory.lock_file):
