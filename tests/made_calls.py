@@ -14,9 +14,13 @@ import soxr
 from numpy.typing import NDArray
 
 from tests.recordings import VOICEMAIL, read
+from warmline.audio.tones import HIGH_HZ, KEYS, LOW_HZ
 
 RATE_HZ = 16_000
 Samples = NDArray[np.float32]  # (samples,), 16 kHz
+
+# A telephone's keys: their two frequencies, by digit.
+KEY = {KEYS[row][column]: (low, high) for row, low in enumerate(LOW_HZ) for column, high in enumerate(HIGH_HZ)}
 
 _CLIP_SECONDS = (7.15, 9.45)
 

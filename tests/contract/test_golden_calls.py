@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.analysts import analyst_with
-from tests.made_calls import RATE_HZ, Samples, side, tone, voice, write_call
+from tests.made_calls import KEY, RATE_HZ, Samples, side, tone, voice, write_call
+from warmline.audio.speech import SpeechModel, SpeechState
 from warmline.calls.analyze import analyze_call
 from warmline.calls.report import ChannelReport, Report, SourceFacts, Span
 from warmline.emotion.engine import Engine
@@ -137,6 +138,20 @@ def test_telephone_keys_and_tones_are_no_speech(engine: Engine, tmp_path: Path) 
         ]
         assert np.array([(found.start_ms, found.end_ms) for found in rings]) == near((0.5, 1.5), (3.5, 4.5))
         assert answered.tones == ()
+
+
+def test_keys_that_sound_like_a_voice_are_no_speech(engine: Engine, tmp_path: Path) -> None:
+    # Given a number dialled in a hurry, which the detector of voices takes for one
+    dialled = [part for key in "1590*#2468" * 2 for part in (tone(0.07, *KEY[key], dbfs=-25), np.zeros(1600))]
+    call = side(8, (1, np.concatenate(dialled).astype(np.float32)))
+    heard = SpeechModel().probabilities(call, SpeechState.initial())
+    assert (heard >= 0.5).sum() >= 8
+    # When the call is analysed, then nobody speaks in it, and nothing is scored
+    report = analyze(write_call(tmp_path / "call.wav", [call]), engine)
+    (channel,) = report.channels
+    assert (channel.speech, channel.windows) == ((), ())
+    assert report.flags == ("no_speech", "mono")
+    assert "".join(found.digit or "?" for found in channel.tones) == "1590*#2468" * 2
 
 
 def test_what_is_excluded_is_looked_at_by_nobody(engine: Engine, tmp_path: Path) -> None:

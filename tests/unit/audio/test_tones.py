@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.made_calls import RATE_HZ, Samples, noise, side, tone, voice
+from tests.made_calls import KEY, RATE_HZ, Samples, noise, side, tone, voice
 from tests.recordings import ALL_CALLS, read
 from warmline.audio.resampling import to_16_khz
 from warmline.audio.speech import CHUNK_SAMPLES
-from warmline.audio.tones import HIGH_HZ, KEYS, LAG_CHUNKS, LOW_HZ, MOST_TONES, FoundTone, ToneFinder
-
-KEY = {KEYS[row][column]: (low, high) for row, low in enumerate(LOW_HZ) for column, high in enumerate(HIGH_HZ)}
+from warmline.audio.tones import KEYS, LAG_CHUNKS, MOST_TONES, FoundTone, ToneFinder
 
 
 def follow(samples: Samples, *, slab_chunks: int = 512) -> tuple[NDArray[np.bool_], tuple[FoundTone, ...]]:
