@@ -62,7 +62,10 @@ def test_utterance_scores_each_whole_channel_as_funasr_does(warmline: Warmline, 
     # When FunASR itself and our engine score it
     ours, theirs = (
         Report.model_validate_json(
-            warmline("analyze", call, "--json", "--granularity", "utterance", "--engine", engine, *fp32).stdout
+            warmline(
+                *("analyze", call, "--json", "--granularity", "utterance", "--engine", engine, *fp32),
+                *("--embedding", "npy", "--embeddings-dir", tmp_path / engine / "made"),
+            ).stdout
         )
         for engine, fp32 in (("torch", ("--precision", "fp32")), ("funasr", ()))
     )
@@ -73,6 +76,12 @@ def test_utterance_scores_each_whole_channel_as_funasr_does(warmline: Warmline, 
         assert mine.windows[0].end_ms == 1500
         assert mine.windows[0].scores == pytest.approx(reference.windows[0].scores, abs=1e-4)
     assert ours.channels[0].windows[0].scores != ours.channels[1].windows[0].scores
+    # And FunASR's embeddings, in the file that the report names
+    places = [report.embeddings.uri for report in (ours, theirs) if report.embeddings]
+    assert places == [str(tmp_path / engine / "made" / "stereo.wav.npy") for engine in ("torch", "funasr")]
+    mine, reference = map(np.load, places)
+    assert mine.shape == (2, ours.embeddings.dimensions if ours.embeddings else 0)
+    np.testing.assert_allclose(mine, reference, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +92,9 @@ def test_utterance_scores_each_whole_channel_as_funasr_does(warmline: Warmline, 
         (["--granularity", "phoneme"], "granularity"),
         (["--model", "nosuchmodel"], "nosuchmodel"),
         (["--device", "cuda:99"], "cuda:99"),
+        (["--embeddings-dir", "."], "--embedding npy"),
+        ([SAMPLES[0], "--embedding", "npy", "--embeddings-dir", "."], SAMPLES[0].name),
+        (["--embedding", "npy", "--embeddings-dir", "/proc/nowhere"], "/proc/nowhere"),
     ],
 )
 def test_a_bad_option_is_one_line_and_not_a_traceback(

@@ -12,8 +12,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from mypy_boto3_s3.client import S3Client
 from psutil import Process
 
 from config.settings import Settings
@@ -22,6 +24,7 @@ from tests.integration.conftest import CALL, NewSettings
 from tests.integration.worker_process import WorkerProcess, kill
 from tests.servers import skip_or_fail, wait_until
 from warmline.calls.analyze import analyze_call
+from warmline.calls.embeddings import EmbeddingWriter
 from warmline.calls.report import Report, SourceFacts
 from warmline.emotion.loading import load_engine
 from warmline.jobs.records import JobStatus, Options, Source
@@ -91,6 +94,31 @@ def test_a_job_has_the_scores_of_an_engine_without_host(worker: WorkerProcess, c
     for child in worker.ledger.workers()[0].warm:
         assert child.engine == "torch"
         assert "libtorch" not in Path(f"/proc/{child.pid}/maps").read_text()
+
+
+def test_embeddings_come_through_the_host(
+    worker: WorkerProcess, call: Source, s3_client: S3Client, tmp_path: Path
+) -> None:
+    # When a job asks for embeddings
+    job = submit_job(worker.ledger, call, options=Options(embedding="npy")).job
+    assert worker.wait_finished(job.id).status is JobStatus.SUCCEEDED
+    report = Report.model_validate_json(worker.ledger.report(job.id) or "")
+    assert report.embeddings is not None
+    key = report.embeddings.uri.removeprefix("s3://reports/")
+    s3_client.download_file("reports", key, str(tmp_path / "hosted.npy"))
+    # Then they are those of the same engine in one process
+    engine = load_engine(worker.settings.emotion, threads=1)
+    dimensions = engine.embedding_dimensions
+    with EmbeddingWriter(tmp_path / "own.npy", file_format="npy", dimensions=dimensions, uri="x") as writer:
+        analyze_call(
+            CALL,
+            analyst_with(engine),
+            source=SourceFacts(uri="x", size_bytes=0),
+            options=Options(),
+            embeddings=writer,
+        )
+    own, hosted = np.load(tmp_path / "own.npy"), np.load(tmp_path / "hosted.npy")
+    np.testing.assert_allclose(hosted, own, rtol=0, atol=1e-5)
 
 
 def test_a_child_that_is_killed_in_the_middle_costs_its_neighbours_nothing(
