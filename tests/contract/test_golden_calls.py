@@ -184,6 +184,20 @@ def test_what_is_excluded_is_looked_at_by_nobody(engine: Engine, tmp_path: Path)
     assert np.array(turns(analyze(path, engine).channels[1])) == near((5, 20))
 
 
+def test_nothing_is_scored_across_what_is_excluded(engine: Engine, tmp_path: Path) -> None:
+    # Given two short sentences that would be one window, after digital silence, and something between them
+    path = write_call(tmp_path / "call.wav", [side(9, (4, voice(1.2)), (5.8, voice(1.2)), noise_dbfs=None)])
+    (joined,) = analyze(path, engine).channels[0].windows
+    assert joined.duration_ms > 2500
+    # When that is left out, then they are two
+    between = Options(exclude=(ExcludedRange(start_seconds=5.4, end_seconds=5.6),))
+    windows = analyze(path, engine, between).channels[0].windows
+    assert np.array([(window.start_ms, window.end_ms) for window in windows]) == near((4, 5.2), (5.8, 7))
+    # And of a sentence that is left out in part the rest is scored
+    half = Options(exclude=(ExcludedRange(start_seconds=5.5, end_seconds=6.4),))
+    assert np.array(turns(analyze(path, engine, half).channels[0])) == near((4, 5.2), (6.4, 7))
+
+
 def test_one_side_alone_is_told(engine: Engine, tmp_path: Path) -> None:
     report = analyze(write_call(tmp_path / "call.wav", [side(8, (1, voice(6))), side(8, seed=5)]), engine)
     assert "one_sided" in report.flags
