@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from random import Random
 
 from warmline.jobs import keys
 from warmline.jobs.batch_ids import batch_of, job_id_of
@@ -49,14 +50,19 @@ class Listings(Connection):
         return tuple(islice(self._each_newest(statuses, after, limit), limit))
 
     @redis_answers()
-    def spread(self, batch_id: str, status: JobStatus, limit: int) -> tuple[JobState, ...]:
-        """At most `limit` of a batch's jobs in a status, evenly spread over it. Raises BatchNotFound."""
+    def sample(self, batch_id: str, status: JobStatus, limit: int) -> tuple[JobState, ...]:
+        """At most `limit` of a batch's jobs in a status, in order of submission. Raises BatchNotFound.
+
+        Where there are more they are chosen at random, the same each time: few of a large batch have to be read.
+        """
         found = self._batches_waiting([batch_id])
         if not found:
             raise BatchNotFound
-        ids = list(self._ids_of_batch(found[0], (status,), found[0].total))
-        count = min(limit, len(ids))
-        chosen = [ids[len(ids) * place // count] for place in range(count)]
+        (batch,) = found
+        places = list(range(batch.total))
+        Random(batch_id).shuffle(places)  # noqa: S311 - not a secret
+        ids = self._in_status(batch, (status,), (job_id_of(batch_id, place) for place in places))
+        chosen = sorted(islice(ids, limit), key=batch_of)
         return tuple(state for some in _chunks(iter(chosen), 100) for state in self._states(some))
 
     def _each(self, statuses: Sequence[JobStatus], batch_id: str | None) -> Iterator[JobState]:
@@ -137,12 +143,12 @@ class Listings(Connection):
             whose, last = batch_of(before)
             if whose != batch_id or not 0 <= last < batch.total:
                 raise JobNotFound
-        for some in _chunks(self._ids_of_batch(batch, statuses, last), 100):
+        ids = (job_id_of(batch_id, place) for place in range(last - 1, -1, -1))
+        for some in _chunks(self._in_status(batch, statuses, ids), 100):
             yield from (state for state in self._states(some) if state.status in statuses)
 
-    def _ids_of_batch(self, batch: WaitingBatch, statuses: Sequence[JobStatus], last: int) -> Iterator[str]:
-        """Its jobs in one of these statuses, those submitted last first, from before place `last` on."""
-        ids = (job_id_of(batch.id, place) for place in range(last - 1, -1, -1))
+    def _in_status(self, batch: WaitingBatch, statuses: Sequence[JobStatus], ids: Iterator[str]) -> Iterator[str]:
+        """Those of a batch's jobs that are in one of these statuses."""
         for chunk in _chunks(ids, CHUNK_JOBS):
             with self._redis.pipeline(transaction=False) as pipe:
                 for job_id in chunk:

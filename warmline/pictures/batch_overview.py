@@ -1,6 +1,6 @@
 """The overview of a batch: which of its reports are looked at, and what is said of the others.
 
-A batch may have a hundred thousand calls. At most SAMPLE reports are read, evenly spread over it, for at most
+A batch may have a hundred thousand calls. At most SAMPLE reports are read, chosen at random, for at most
 SECONDS; the picture says how many of how many. Of a report everything but its summaries is dropped as it is read.
 """
 
@@ -33,7 +33,7 @@ def batch_overview_svg(
     `emotion` decides which calls come first. Raises InvalidRequest for one that the reports do not have.
     """
     batch = ledger.batch(batch_id)
-    states = ledger.spread(batch_id, JobStatus.SUCCEEDED, SAMPLE)
+    states = ledger.sample(batch_id, JobStatus.SUCCEEDED, SAMPLE)
     overview = Overview(f"Batch {batch_id}", emotion)
     read = unreadable = 0
     for report in _read(ledger, store, states, time.monotonic() + seconds):
@@ -55,7 +55,7 @@ def _notes(batch: BatchState, chosen: int, read: int, unreadable: int) -> Iterat
     said = ", ".join(f"{count:,} {words}" for words, count in counts.items() if count)
     yield f"{batch.total:,} jobs: {said}."
     if chosen < batch.succeeded:
-        yield f"A sample: {chosen:,} of the {batch.succeeded:,} that succeeded, evenly spread over the batch."
+        yield f"A sample: {chosen:,} of the {batch.succeeded:,} that succeeded, chosen at random."
     if read < chosen:
         yield f"Of these {read:,} could be read in the time that a picture may take."
     if unreadable:

@@ -24,6 +24,7 @@ INK: Final = "#222222"
 SOFT_INK: Final = "#555555"  # 7 to 1 on the paper
 FAINT: Final = "#DDDDDD"
 TEXT_SIZE: Final = 12.0
+BOLD: Final = 1.1  # how much wider bold letters are
 
 _NARROW: Final = frozenset("fijlrt1I.,:;'|!()[]/- ")
 _WIDE: Final = frozenset("mwMWQGOD@%&—…+=<>")
@@ -119,9 +120,9 @@ def _unfit(sign: str) -> bool:
     return unicodedata.bidirectional(sign) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
-def text_width(words: str, size: float = TEXT_SIZE) -> float:
+def text_width(words: str, size: float = TEXT_SIZE, *, bold: bool = False) -> float:
     """About how wide the words are in the widest of FONTS, in pixels; rather too much than too little."""
-    return size * sum(map(_advance, words))
+    return size * sum(map(_advance, words)) * (BOLD if bold else 1.0)
 
 
 def _advance(sign: str) -> float:
@@ -136,12 +137,12 @@ def _advance(sign: str) -> float:
     return 0.73 if sign.isupper() else 0.645
 
 
-def shortened(words: str, width: float, size: float = TEXT_SIZE) -> str:
+def shortened(words: str, width: float, size: float = TEXT_SIZE, *, bold: bool = False) -> str:
     """The words, or what of their beginning and end fits in `width` pixels, with an ellipsis between.
 
     The end gets more room: there keys and paths differ.
     """
-    words = clean(words)
+    words, width = clean(words), width / (BOLD if bold else 1.0)
     if text_width(words, size) <= width:
         return words
     room = width - text_width("…", size)

@@ -48,7 +48,7 @@ def channel_height(channels: int) -> int:
 def lane_name(parent: Element, scale: TimeScale, y: float, words: str, *notes: str) -> None:
     """A lane's name and what there is to say of it, left of the lane."""
     room = scale.left - LABELS_X - 30
-    text(parent, LABELS_X, y, shortened(words, room, 13), font_weight="bold", font_size=13)
+    text(parent, LABELS_X, y, shortened(words, room, 13, bold=True), font_weight="bold", font_size=13)
     for place, note in enumerate(notes, start=1):
         text(parent, LABELS_X, y + 15 * place, shortened(note, room), fill=SOFT_INK)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from warmline.calls.palette import look_of
-from warmline.pictures.drawing import SOFT_INK, Element, rect, text, text_width
+from warmline.pictures.drawing import SOFT_INK, Element, rect, shortened, text, text_width
 from warmline.pictures.fills import Fills
 
 SAMPLE_WIDTH: Final = 20
@@ -28,7 +28,8 @@ def emotion_samples(fills: Fills) -> list[tuple[Sample, str]]:
 def draw_legend(parent: Element, items: list[tuple[Sample, str]], left: float, right: float, y: float) -> float:
     """Draws the items, line by line; returns where the next line would be."""
     x = left
-    for sample, words in items:
+    for sample, whole in items:
+        words = shortened(whole, right - left - SAMPLE_WIDTH - 6)
         needed = SAMPLE_WIDTH + 6 + text_width(words) + 16
         if x > left and x + needed > right:
             x, y = left, y + LINE

@@ -129,7 +129,7 @@ class Overview:
 
     def _draw_head(self, root: Element, notes: tuple[str, ...]) -> float:
         room = WIDTH - 2 * MARGIN
-        text(root, MARGIN, 30, shortened(self._name, room, 18), font_size=18, font_weight="bold")
+        text(root, MARGIN, 30, shortened(self._name, room, 18, bold=True), font_size=18, font_weight="bold")
         y = 52.0
         text(root, MARGIN, y, self._facts(), font_size=13)
         for note in notes:

@@ -32,7 +32,7 @@ def draw_shares(
     parent: Element, x: float, y: float, width: float, title: str, tenths: Sequence[Counter[str]], fills: Fills
 ) -> float:
     """Ten bars of shares that make up a whole, one for each tenth of the call. Returns the panel's end."""
-    text(parent, x, y, shortened(title, width, 13), font_size=13, font_weight="bold")
+    text(parent, x, y, shortened(title, width, 13, bold=True), font_size=13, font_weight="bold")
     left, top = x + 42, y + 10
     base, step = top + SHARES_HEIGHT, (width - 42) / TENTHS
     for share in (0.0, 0.5, 1.0):

@@ -34,7 +34,8 @@ def _of_conversation(conversation: Conversation, *, channels: int) -> Iterator[t
     for down in (True, False):
         who = {found.by for found in conversation.interruptions if (found.by_channel < found.of_channel) is down}
         if who:
-            yield _triangle_sample(down=down), f"{', '.join(sorted(who))} interrupts"
+            name = who.pop() if len(who) == 1 else "one above" if down else "one below"
+            yield _triangle_sample(down=down), f"{name} interrupts"
     if conversation.breakdown.silence_ms:
         yield _bar_sample(lanes.SPEECH_HEIGHT, lanes.SILENCE), "nobody speaks"
     if conversation.longest_silences:

@@ -38,7 +38,7 @@ class TimeScale:
         """Where a moment is; what lies outside the call is at its edge."""
         return self.left + min(max(ms / self.pixel_ms, 0.0), self.pixels)
 
-    def ticks(self, apart: float = 76.0) -> list[tuple[float, str]]:
+    def ticks(self, apart: float = 66.0) -> list[tuple[float, str]]:
         """The moments that have a label, at least so many pixels apart: where they are and how they read."""
         step = next((step for step in _STEPS if step / self.pixel_ms >= apart), None)
         while step is None or step / self.pixel_ms < apart:  # beyond some days: whole days

@@ -20,7 +20,7 @@ from warmline.pictures.time_axis import TimeScale, length
 
 WIDTH: Final = 1040
 LEFT: Final = 172
-RIGHT_MARGIN: Final = 24
+RIGHT_MARGIN: Final = 36
 MAX_CATEGORIES: Final = 12
 USUAL_EMOTION: Final = "angry"
 MINI_NOTE: Final = "Scored by the bundled mini model: for trying Warmline out, not for decisions."
@@ -80,7 +80,7 @@ class _Timeline:
     def _draw_head(self) -> float:
         root, report, room = self._root, self._report, WIDTH - lanes.LABELS_X - RIGHT_MARGIN
         x = lanes.LABELS_X
-        text(root, x, 30, shortened(self._name, room, 18), font_size=18, font_weight="bold")
+        text(root, x, 30, shortened(self._name, room, 18, bold=True), font_size=18, font_weight="bold")
         y = 50.0
         if report.source.uri != self._name:
             text(root, x, y, shortened(report.source.uri, room), fill=SOFT_INK)

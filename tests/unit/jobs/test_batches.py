@@ -287,3 +287,24 @@ def test_a_hundred_thousand_calls_are_one_batch_of_few_bytes(ledger: Ledger, raw
     assert (int(raw.info("memory")["used_memory"]) - before) / batch.total < 100
     assert ledger.list(limit=1)[0].job.source.key == "2026/11/22/agent-0199/call-099999.wav"
     ledger.cancel_batch(batch.id)
+
+
+def test_a_sample_is_of_one_status_in_order_and_the_same_each_time(ledger: Ledger) -> None:
+    # Given a batch of sixty, of which every third has succeeded
+    batch = submit_batch(ledger, calls(60), options=Options(), metadata={}, lane="bulk")
+    jobs = jobs_of(ledger, batch.id)
+    done = [state.job.id for state in jobs[::3]]
+    for state in jobs[::3]:
+        claim(ledger, state.job)
+        assert ledger.succeed(state.job.id, 1, IN_REDIS, "{}")
+    # Then a sample of more than there are is all of them, in the order of submission
+    everything = ledger.sample(batch.id, JobStatus.SUCCEEDED, 100)
+    assert [state.job.id for state in everything] == done
+    assert all(state.status is JobStatus.SUCCEEDED for state in everything)
+    # And a smaller one is some of them, not the first, in the same order, and no other the next time
+    some = [state.job.id for state in ledger.sample(batch.id, JobStatus.SUCCEEDED, 8)]
+    assert len(some) == 8
+    assert some == [job_id for job_id in done if job_id in some] != done[:8]
+    assert some == [state.job.id for state in ledger.sample(batch.id, JobStatus.SUCCEEDED, 8)]
+    with pytest.raises(BatchNotFound):
+        ledger.sample("0" * 32, JobStatus.SUCCEEDED, 4)
