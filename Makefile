@@ -34,7 +34,7 @@ $(INSTALLED): pyproject.toml constraints.txt deploy/make_venv.py
 
 INSTALLED_DEV := $(VENV)/.installed-dev
 $(INSTALLED_DEV): $(INSTALLED)
-	@$(PIP) --editable ".[api,worker,local,export,dev]"
+	@$(PIP) --editable ".[api,worker,local,export,diarise,dev]"
 	@touch $@
 
 demo: $(INSTALLED)

@@ -24,6 +24,7 @@ from warmline.calls.heard import excluded_spans, sides_of
 from warmline.calls.report import Flag, ModelProvenance, Provenance, Report, ReportSource, SourceFacts
 from warmline.calls.scoring import Watcher, score_windows
 from warmline.calls.sides import describe_sides
+from warmline.calls.speakers import splitter_for
 from warmline.emotion.engine import Engine, EngineInfo
 from warmline.jobs.records import Job, Metadata, Options
 
@@ -56,21 +57,28 @@ def analyze_call(
     The windows' embeddings go to the writer, where there is one: the caller gives it if the options ask for them.
 
     Raises NotAudio, EmptyAudio, BrokenAudio, AudioTooLong, TooManyChannels, ModelUnusable, ObjectNotFound,
-    ObjectForbidden, and what the engine raises. No speech and a truncated file are flags of a report.
+    ObjectForbidden, DiariserUnavailable, and what the engine raises. No speech and a truncated file are flags of
+    a report.
     """
     started = time.perf_counter()
     metadata = job.metadata if job else {}
     asked, options = options, effective_options(options, metadata)
     stage_seconds = {} if fetch_seconds is None else {"fetch": fetch_seconds}
     with open_call(path, analyst.audio, watcher.on_audio if watcher else None) as call:
-        scored = score_windows(call, analyst.engine, options, watcher, embeddings)
+        splitter = splitter_for(call.info.channels, options, threads=analyst.engine.info.threads)
+        scored = score_windows(call, analyst.engine, options, watcher, embeddings, splitter)
     stage_seconds |= call.stage_seconds | {"score": scored.seconds}
+    recorded = sides_of(call, scored.windows, options.roles)
+    sides, speakers = splitter.split(recorded[0], options.roles) if splitter else (recorded, None)
+    if splitter:
+        stage_seconds["speakers"] = splitter.seconds
     described = describe_sides(
-        sides_of(call, scored.windows, options.roles),
+        sides,
         duration_ms=round(call.duration_seconds * 1000),
         excluded=excluded_spans(call, options),
         truncated=call.truncated,
         recorded_channels=call.info.channels,
+        shared_level=recorded[0].level if splitter else None,
         settings=analyst.analysis,
     )
     wall_seconds = time.perf_counter() - started
@@ -93,6 +101,7 @@ def analyze_call(
         conversation=described.conversation,
         flags=(*described.flags, *_metadata_flags(asked, metadata)),
         embeddings=embeddings.finish(described.channels) if embeddings else None,
+        speakers=speakers,
     )
     if analyst.categories is None:
         return report

@@ -83,8 +83,9 @@ class Provenance(Record):
     window_seconds: float = Field(5.0, description="the longest window (WARMLINE_AUDIO_WINDOW_SECONDS)")
     speech_threshold: float = Field(0.5, description="WARMLINE_AUDIO_SPEECH_THRESHOLD")
     stage_seconds: dict[str, float] = Field(
-        description="wall seconds by stage: fetch; decode and speech, which run beside score; and score, during "
-        "which the engine worked or kept the call waiting. So their sum may pass the wall time of the analysis"
+        description="wall seconds by stage: fetch; decode and speech, which run beside score; speakers, "
+        "where they are split, too; and score, during which the engine worked or kept the call waiting. So their "
+        "sum may pass the wall time of the analysis"
     )
     rtfx: float = Field(
         description="seconds of call per wall second of the analysis; a second counts once, whatever its channels"

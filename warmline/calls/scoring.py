@@ -16,6 +16,7 @@ from warmline.calls.ahead import Ahead
 from warmline.calls.embeddings import EmbeddingWriter
 from warmline.calls.heard import excluded_samples, milliseconds
 from warmline.calls.sides import RawWindow
+from warmline.calls.speakers import SpeakerSplitter
 from warmline.calls.summary import SCORE_DECIMALS
 from warmline.emotion.engine import Engine, Scores
 from warmline.jobs.errors import ModelUnusable
@@ -49,10 +50,11 @@ def score_windows(
     options: Options,
     watcher: Watcher | None = None,
     embeddings: EmbeddingWriter | None = None,
+    splitter: SpeakerSplitter | None = None,
 ) -> Scored:
     """All windows of a call, which is read while they are scored; `options` are those in effect.
 
-    Their embeddings are put down with the writer, where there is one.
+    Their embeddings are put down with the writer, and their voices heard by the splitter, where there is one.
     """
     excluded, shortest = excluded_samples(options), engine.min_samples
     if options.granularity == "utterance":  # a window may be minutes long: one at a time, and one ahead
@@ -62,6 +64,8 @@ def score_windows(
         windows = call.speech_windows(min_samples=shortest, hop_seconds=hop_seconds, excluded=excluded)
         at_once = engine.windows_at_once
         ahead = max(WINDOWS_AHEAD, at_once)
+    if splitter:
+        windows = splitter.follow(windows)
     scored: list[list[RawWindow]] = [[] for _ in range(call.info.channels)]
     done = 0
     with Ahead(windows, limit=ahead) as found:

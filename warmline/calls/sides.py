@@ -63,9 +63,13 @@ def describe_sides(
     excluded: Sequence[Span] = (),
     truncated: bool = False,
     recorded_channels: int,
+    shared_level: ChannelLevel | None = None,
     settings: AnalysisSettings,
 ) -> Description:
-    """The report's parts about the sides. All times lie inside the call; `excluded` are in order, apart."""
+    """The report's parts about the sides. All times lie inside the call; `excluded` are in order, apart.
+
+    `shared_level` is of the channel that the speakers of a split call share.
+    """
     talk_ms = [total_ms(side.speech) for side in sides]
     channels = tuple(
         _describe(side, duration_ms, own_ms, sum(talk_ms)) for side, own_ms in zip(sides, talk_ms, strict=True)
@@ -77,7 +81,8 @@ def describe_sides(
         excluded=excluded,
         settings=settings,
     )
-    flags = _flags(channels, truncated=truncated, recorded_channels=recorded_channels, settings=settings)
+    levels = [level for level in (*(side.level for side in sides), shared_level) if level is not None]
+    flags = _flags(channels, levels, truncated=truncated, recorded_channels=recorded_channels, settings=settings)
     return Description(channels=channels, conversation=conversation, flags=flags)
 
 
@@ -112,17 +117,21 @@ def _describe(side: Side, duration_ms: int, own_ms: int, all_ms: int) -> Channel
 
 
 def _flags(
-    channels: Sequence[ChannelReport], *, truncated: bool, recorded_channels: int, settings: AnalysisSettings
+    channels: Sequence[ChannelReport],
+    levels: Sequence[ChannelLevel],
+    *,
+    truncated: bool,
+    recorded_channels: int,
+    settings: AnalysisSettings,
 ) -> tuple[Flag, ...]:
     sides_speak = [channel.talk_share for channel in channels if channel.talk_share is not None]
     confidences = [channel.summary.confidence for channel in channels if channel.summary.confidence is not None]
-    clipped = [channel.level.clipped_share for channel in channels if channel.level is not None]
     applies: dict[Flag, bool] = {
         "no_speech": not sides_speak,
         "truncated": truncated,
         "mono": recorded_channels == 1,
         "one_sided": len(channels) > 1 and any(share >= settings.one_sided_share for share in sides_speak),
         "low_confidence": any(confidence < settings.low_confidence for confidence in confidences),
-        "clipping": any(share >= settings.clipped_share for share in clipped),
+        "clipping": any(level.clipped_share >= settings.clipped_share for level in levels),
     }
     return tuple(flag for flag, is_so in applies.items() if is_so)
