@@ -95,6 +95,50 @@ def test_reports_may_not_land_among_the_calls(monkeypatch: pytest.MonkeyPatch) -
         load_settings()
 
 
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
+
+
+@pytest.mark.parametrize(
+    ("urls", "variables", "sentence"),
+    [
+        ("https://x/", {}, "WARMLINE_WEBHOOKS_URLS needs WARMLINE_WEBHOOKS_SECRETS"),
+        ("http://x/", {"SECRETS": SECRET}, "WARMLINE_WEBHOOKS_ALLOW_PRIVATE"),
+        ("HTTP://x/", {"SECRETS": SECRET}, "WARMLINE_WEBHOOKS_ALLOW_PRIVATE"),
+        ("https://x/,x/hook", {}, "address 2 is not of the form"),
+        ("https:///hook", {}, "address 1 is not of the form"),
+        ("ftp://x/", {}, "address 1 is not of the form"),
+        ("https://x/a b", {}, "address 1 is not of the form"),
+        ("https://x:99999/", {}, "address 1 cannot be read"),
+        ("https://[x/", {}, "address 1 cannot be read"),
+        ("https://me:hunter2@x/", {}, "has a user or a password"),
+        ("https://x/#part", {}, "fragment"),
+        (",".join(f"https://x/{n}" for n in range(17)), {}, "16 addresses"),
+        ("https://x/", {"SECRETS": "hunter2"}, "secret 1 is not whsec_"),
+        ("https://x/", {"SECRETS": f"{SECRET},whsec_aHVudGVyMg=="}, "secret 2 is not whsec_"),
+        ("https://x/", {"SECRETS": SECRET[6:]}, "secret 1 is not whsec_"),
+        ("https://x/", {"EVENTS": "job.done"}, "WARMLINE_WEBHOOKS_EVENTS"),
+    ],
+)
+def test_webhooks_that_cannot_work_are_an_error_that_says_why(
+    monkeypatch: pytest.MonkeyPatch, urls: str, variables: dict[str, str], sentence: str
+) -> None:
+    monkeypatch.setenv("WARMLINE_WEBHOOKS_URLS", urls)
+    for name, value in variables.items():
+        monkeypatch.setenv(f"WARMLINE_WEBHOOKS_{name}", value)
+    with pytest.raises(SettingsError, match=sentence) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_webhooks_that_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARMLINE_WEBHOOKS_URLS", "http://10.0.0.1:8080/a?b=c, https://x/,https://x/")
+    monkeypatch.setenv("WARMLINE_WEBHOOKS_SECRETS", SECRET)
+    monkeypatch.setenv("WARMLINE_WEBHOOKS_ALLOW_PRIVATE", "true")
+    settings = load_settings()
+    assert settings.webhooks.urls == ("http://10.0.0.1:8080/a?b=c", "https://x/")
+    assert SECRET not in repr(settings)
+
+
 def test_example_env_lists_every_variable_with_its_default_and_a_reason() -> None:
     # Given the file as a newcomer reads it: a comment line, then `#NAME=default`
     lines = (ROOT / "config" / "example.env").read_text().splitlines()

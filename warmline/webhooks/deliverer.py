@@ -34,11 +34,11 @@ from warmline.webhooks.posting import GONE, Answer, make_receivers
 
 log = structlog.get_logger()
 
-HOLD_SECONDS: Final = 5.0  # a deliverer that was killed is followed by another one after this
+HOLD_SECONDS: Final = 3.0  # a deliverer that was killed is followed by another one after this
 TRY_SECONDS: Final = 1.0  # between two tries to become the deliverer; the longest sleep of the one that is
 BEGIN_SECONDS: Final = 30.0  # how often it says anew what is to be told to whom
 TROUBLE_SECONDS: Final = 0.5  # after Redis did not answer
-SWITCH_SECONDS: Final = 5.0  # between two tries to switch webhooks off
+SWITCH_SECONDS: Final = 1.0  # between two tries to switch webhooks off
 LAST_POSTS_SECONDS: Final = 1.5  # for which posts that are under way are waited for at the end
 STOP_SECONDS: Final = 2.5
 LEDGER_THREADS: Final = 4
