@@ -134,6 +134,8 @@ def _advance(sign: str) -> float:
         return 0.42
     if sign in _WIDE:
         return 1.0
+    if sign > "\u024f":  # beyond Latin, where letters are wider
+        return 0.78
     return 0.73 if sign.isupper() else 0.645
 
 

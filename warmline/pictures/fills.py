@@ -22,7 +22,7 @@ _PATTERNS: Final[dict[str, tuple[str, str, float]]] = {
     "angry": (_RISING, INK, 2.2),
     "disgusted": (_RISING + _FALLING, INK, 0.9),
     "fearful": ("M2 0v8M6 0v8", INK, 1.1),
-    "happy": ("M2 2h0M6 6h0", PAPER, 2.8),
+    "happy": ("M2 2h0M6 6h0", PAPER, 3.4),
     "neutral": ("", INK, 0),
     "other": ("M4 4h0", INK, 2.4),
     "sad": ("M0 2h8M0 6h8", PAPER, 1.4),
