@@ -93,7 +93,7 @@ class AudioSettings(Section):
     window_seconds: float = Field(5.0, ge=0.5, le=30.0, description="longest window, in seconds")
     speech_threshold: float = Field(0.5, gt=0, lt=1, description="speech probability that opens a segment")
     utterance_max_seconds: float = Field(
-        120.0, gt=0, description="longest channel scored as one window (granularity=utterance)"
+        300.0, gt=0, description="longest channel scored as one window (granularity=utterance)"
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from warmline.emotion.engine import Embeddings, Engine, Scores, warm
+from warmline.emotion.engine import SAMPLE_RATE, Embeddings, Engine, Scores, warm
 from warmline.emotion.host_wire import (
     INVALID_WINDOWS,
     REQUESTS_IN_FLIGHT,
@@ -36,8 +36,10 @@ from workers.engine_board import Board, Order, Piece
 
 log = structlog.get_logger()
 
-# One window of two minutes (WARMLINE_AUDIO_UTTERANCE_MAX_SECONDS) takes the large model as long on a slow CPU.
+# A window of two minutes (granularity=utterance) takes the large model as long on a slow CPU. A longer one's time
+# grows with the square of its length.
 LONGEST_BATCH_SECONDS = 600.0
+LONG_WINDOW_SECONDS = 120.0
 
 
 @dataclass
@@ -83,13 +85,13 @@ class EngineServer:
         self._prepared: queue.Queue[_Prepared | None] = queue.Queue()
         self._room = threading.Semaphore(1)  # one batch is prepared ahead, and no sooner than the last is begun
         self._preparing = threading.Lock()
-        self._working_since: float | None = None
+        self._working_until: float | None = None  # at the latest, unless the engine is stuck
 
     @property
     def stuck(self) -> bool:
         """Whether the engine has been at one batch for so long that it will not come back."""
-        since = self._working_since
-        return since is not None and time.monotonic() - since > LONGEST_BATCH_SECONDS
+        until = self._working_until
+        return until is not None and time.monotonic() > until
 
     def run(self) -> None:
         """Serves until `close`. Raises EngineBroken where no window can be scored any more."""
@@ -102,7 +104,8 @@ class EngineServer:
             prepared = self._next_prepared(wait=begun is None)
             if prepared is None and begun is None:
                 return
-            self._working_since = time.monotonic()
+            at_work = [each.pieces for each in (prepared, begun and begun[0]) if each is not None]
+            self._working_until = time.monotonic() + max(map(longest_seconds, at_work))
             next_begun = self._begin(prepared) if prepared is not None else None
             if begun is not None:
                 self._finish(*begun)
@@ -111,7 +114,7 @@ class EngineServer:
                 self._finish(*begun)
                 begun = None
             if begun is None:
-                self._working_since = None
+                self._working_until = None
 
     def close(self) -> None:
         """Ends `run`, and hangs up on all clients."""
@@ -259,6 +262,12 @@ class EngineServer:
             # A GPU's context, for one, is never usable again after some faults.
             raise EngineBroken(f"{type(again).__name__}: {again}") from error
         return Failed(code=InternalError.code, message=InternalError().message)
+
+
+def longest_seconds(pieces: Sequence[Piece]) -> float:
+    """How long the engine may be at these windows before it is taken for stuck."""
+    longest = max((piece.samples.size for piece in pieces), default=0) / SAMPLE_RATE
+    return LONGEST_BATCH_SECONDS * max(1.0, longest / LONG_WINDOW_SECONDS) ** 2
 
 
 def _answer(client: _Client, number: int, outcome: Scored | Failed) -> None:

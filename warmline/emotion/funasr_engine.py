@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from warmline.emotion.engine import Embeddings, EngineInfo, Samples, Scores
+from warmline.emotion.engine import SAMPLE_RATE, Embeddings, EngineInfo, Samples, Scores
 from warmline.emotion.hub import FoundModel
 from warmline.emotion.labels import Labels
 from warmline.emotion.placement import Placement
 from warmline.emotion.printing import printed_to_log
-from warmline.jobs.errors import DeviceUnavailable, ModelUnusable
+from warmline.jobs.errors import AudioTooLong, DeviceUnavailable, ModelUnusable
+
+# Its attention holds heads x T x T numbers several times over: 11.6 GB were measured for the large model at 120 s.
+LONGEST_SAMPLES = 120 * SAMPLE_RATE
 
 
 def load_auto_model(found: FoundModel, placement: Placement) -> Any:
@@ -50,7 +53,10 @@ class Answer:
 
 
 class FunasrEngine:
-    """Scores windows with FunASR; see `Engine`."""
+    """Scores windows with FunASR; see `Engine`.
+
+    Refuses windows longer than LONGEST_SAMPLES, where its memory would end the process.
+    """
 
     def __init__(
         self, model: Any, labels: Labels, info: EngineInfo, *, min_samples: int, embedding_dimensions: int
@@ -63,10 +69,15 @@ class FunasrEngine:
         self._tokens = [labels.tokens[row] for row in labels.rows]
 
     def prepare(self, windows: Sequence[Samples]) -> Sequence[Samples]:
-        """The windows as they are. Raises ValueError for one that is too short."""
+        """The windows as they are. Raises ValueError for one that is too short, AudioTooLong."""
         for window in windows:
             if window.ndim != 1 or window.size < self.min_samples:
                 raise ValueError(f"a window is one row of at least {self.min_samples} samples, not {window.shape}")
+            if window.size > LONGEST_SAMPLES:
+                raise AudioTooLong(
+                    f"FunASR's memory grows with the square of a window's length, so that it gets at most"
+                    f" {LONGEST_SAMPLES // SAMPLE_RATE} s; use another engine, or granularity=segment."
+                )
         return windows
 
     def infer(

@@ -9,6 +9,7 @@ import dataclasses
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -329,6 +330,26 @@ def wait_hung_up(peer: socket.socket) -> None:
     with suppress(ConnectionResetError):
         while peer.recv(65536):
             pass
+
+
+@pytest.mark.parametrize(("seconds", "patience"), [(5, 600), (120, 600), (300, 3750)])
+def test_an_engine_gets_longer_for_a_long_window_before_it_is_taken_for_stuck(
+    serve: Callable[[Engine], Serving], held: HeldEngine, seconds: int, patience: int
+) -> None:
+    # Given an engine that is at a window, which it will refuse in the end
+    serving = serve(held)
+    held.error, held.broken_for_good = ValueError("no"), True
+    client = serving.client()
+    answer = client.infer([noise(seconds)])
+    wait_until(lambda: len(held.batches) == 1, "the engine is busy")
+    # Then it is given the time that such a window may take
+    assert serving.server._working_until == pytest.approx(time.monotonic() + patience, abs=20)
+    assert not serving.server.stuck
+    # And none when it has nothing to do
+    held.turns.release(100)
+    with pytest.raises(ValueError, match="no"):
+        client.finish(answer)
+    wait_until(lambda: serving.server._working_until is None, "it has nothing to do")
 
 
 def test_an_engine_that_fails_with_every_window_ends_its_host(
