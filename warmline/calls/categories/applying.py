@@ -50,7 +50,7 @@ def apply_to_bucket(
         complete, noted_at = False, time.monotonic()
         rewriting = Rewriting(settings=settings.s3, rules=rules, dry_run=dry_run)
         try:
-            for outcome in rewriting.over(unknown(), processes=processes):
+            for outcome in rewriting.over(unknown(), store, processes=processes):
                 if outcome.version and outcome.change in {Change.WRITTEN, Change.CURRENT}:
                     remembered.add(outcome.place, outcome.version, outcome.after)
                 tell(outcome)

@@ -42,23 +42,24 @@ class Rewriting:
     rules: CategoryRules
     dry_run: bool
 
-    def over(self, refs: Iterable[ReportRef], *, processes: int = 0) -> Iterator[Outcome]:
-        """Each report's outcome, in no order. 0 processes: one a core, of this process alone where there are few.
+    def over(self, refs: Iterable[ReportRef], store: ObjectStore, *, processes: int = 0) -> Iterator[Outcome]:
+        """Each report's outcome, in no order. 0 processes: one a core, or this process alone where there are few.
 
-        Raises InternalError when a process dies, and what listing the reports raises.
+        `store` is for this process; the others have their own. Raises InternalError when a process dies, and
+        what listing the reports raises.
         """
         iterator = iter(refs)
         first = list(islice(iterator, FEW))
         count = processes or min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
         if count == 1 or (not processes and len(first) < FEW):
-            yield from self._here(first, iterator)
+            yield from self._here(_lots(first, iterator), store)
         else:
             yield from self._elsewhere(_lots(first, iterator), count)
 
-    def _here(self, first: _Lot, rest: Iterator[ReportRef]) -> Iterator[Outcome]:
-        with closing(ObjectStore(self.settings)) as store, ThreadPoolExecutor(THREADS) as pool:
-            rewriter = self._rewriter(store)
-            for lot in _lots(first, rest):
+    def _here(self, lots: Iterator[_Lot], store: ObjectStore) -> Iterator[Outcome]:
+        rewriter = self._rewriter(store)
+        with ThreadPoolExecutor(THREADS) as pool:
+            for lot in lots:
                 yield from pool.map(rewriter.rewrite, lot)
 
     def _elsewhere(self, lots: Iterator[_Lot], count: int) -> Iterator[Outcome]:

@@ -6,7 +6,9 @@ import pytest
 
 from tests.made_reports import Window, made_side, make_report
 from tests.unit.calls.categories.category_files import match_of, one, ranges_of, rules_of
+from warmline.calls.categories import words
 from warmline.calls.categories.evaluation import Verdict
+from warmline.calls.categories.stretches import without_contained
 from warmline.calls.report import Report, ScoredWindow, Span
 from warmline.jobs.records import Options
 
@@ -212,6 +214,17 @@ def test_parts_of_a_call(part: str, expected: tuple[int, int] | None) -> None:
     assert found == (None if expected is None else [(*expected, "customer")])
 
 
+def test_an_edge_of_a_part_is_rounded_to_the_nearest_millisecond() -> None:
+    report = call([(0, 100_000, ANGRY)], duration_ms=100_000)
+    condition = '[[all]]\nkind = "emotion"\nemotion = "angry"\nat_least = 0.6\n'
+    assert ranges_of(f'{condition}part = "last third"', report) == [(66_667, 100_000, "customer")]
+    assert ranges_of(f'{condition}part = "first third"', report) == [(0, 33_333, "customer")]
+
+
+def test_where_stretches_begin_together_the_longest_is_the_one_that_others_lie_in() -> None:
+    assert without_contained([(0, 5), (0, 9), (2, 9), (3, 12), (4, 4)]) == [(0, 9), (3, 12)]
+
+
 BEFORE = """
 [[all]]
 kind = "emotion"
@@ -326,6 +339,8 @@ def test_interruptions() -> None:
     assert match_of(f"{cut_in}total_seconds = 4.501", report) is None
     assert ranges_of(f'{cut_in}part = "last half"\ntotal_seconds = 1.5', report) is None  # all begin before 150 s
     assert ranges_of(f'{cut_in}part = "50 s to 100 s"', report) == [(50_000, 51_500, "agent")]
+    assert match_of(f'{cut_in}part = "50 s to 100 s"\ntotal_seconds = 1.5', report) is not None
+    assert match_of(f'{cut_in}part = "50 s to 100 s"\ntotal_seconds = 1.501', report) is None
 
 
 def with_loudness(report: Report, channel: int, levels: list[float | None]) -> Report:
@@ -361,6 +376,8 @@ def test_averages_and_change() -> None:
     assert match_of(f"{average}at_least = 0.36666\nat_most = 0.36667", report) is not None
     assert match_of(f'{average}at_least = 0.2\nat_most = 0.2\npart = "first quarter"', report) is not None
     assert match_of(f'{average}at_least = 0\npart = "20 s to 60 s"', report) is None  # nothing is scored there
+    cut = call([(0, 30_000, {"angry": 0.1}), (30_000, 40_000, {"angry": 0.5})])  # 10 s and 5 s are in the part
+    assert match_of(f'{average}at_least = 0.23333\nat_most = 0.23334\npart = "20 s to 35 s"', cut) is not None
     change = '[[all]]\nkind = "change"\nrole = "customer"\nemotion = "angry"\n'
     assert match_of(f"{change}at_least = 0.5\nat_most = 0.5", report) is not None
     assert match_of(f"{change}at_least = 0.5001", report) is None
@@ -525,3 +542,27 @@ def test_categories_come_in_the_order_of_the_file_and_only_so_many_ranges() -> N
     assert [len(match.ranges) for match in found.matches] == [500, 500]
     assert found.matches[0].ranges[0].start_ms == 0
     assert found.digest == rules_of(text).digest
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        (ANGRY_8_S, "does not hold: there are 7.0 s"),
+        (f"{ANGRY_8_S}in_one_stretch = true", "does not hold: the longest stretch has 4.0 s"),
+        (ANGRY_8_S.replace("= 8", "= 7"), "holds: there are 7.0 s"),
+        ('kind = "silence"\nat_least_seconds = 60\ncount = 2', "does not hold: 1 there"),
+        ('kind = "silence"\ntotal_seconds = 90', "does not hold: 78.0 s in all"),
+        ('kind = "interruptions"', "does not hold: 0 there"),
+        ('kind = "average"\nemotion = "angry"\nat_least = 0.8', "does not hold: 0.700"),
+        ('kind = "average"\nemotion = "angry"\nat_most = 0.1', "does not hold: 0.111"),
+        ('kind = "duration"\nat_least_seconds = 91', "does not hold: 90.0 s"),
+        ('kind = "flag"\nflag = "clipping"', "does not hold"),
+        ('kind = "talk_share"\nrole = "boss"\nat_least = 0',
+         "is not known: no side is called boss (there are agent, customer)"),
+    ],
+)  # fmt: skip
+def test_what_was_found_is_said_in_words(condition: str, said: str) -> None:
+    report = call([(0, 4000, ANGRY), (10_000, 13_000, ANGRY)], [(15_000, 20_000, {"angry": 1 / 9})])
+    rules = one(f"[[all]]\n{condition}")
+    finding = rules.examine(report)[0].findings["all"][0]
+    assert words.found(rules.categories[0].all[0], finding) == said
