@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,21 @@ def test_private_addresses_are_not_connected_to_unless_that_is_said() -> None:
             assert answer.status_code is None
             assert "Nothing was posted" in (answer.error or "")
         assert own.heard == []
+
+
+def test_the_address_that_was_checked_is_connected_to_and_the_name_is_not_asked_again(receiver: Receiver) -> None:
+    # Given a host that no name server knows, so that whoever asked again would not come far
+    url = f"http://renamed.invalid:{receiver.port}/hook"
+
+    async def send() -> int:
+        (made,) = make_receivers(settings(url)).values()
+        response = await made._send(["127.0.0.1"], "msg_1", datetime.now(UTC), BODY)
+        await response.aclose()
+        await made.close()
+        return response.status_code
+
+    assert asyncio.run(send()) == 200
+    assert receiver.taken[-1].headers["host"] == f"renamed.invalid:{receiver.port}"
 
 
 def test_http_is_not_spoken_to_public_addresses() -> None:
