@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -115,14 +116,13 @@ def _centres(embeddings: Embeddings) -> tuple[NDArray[np.float64], NDArray[np.fl
 def _leanings(clips: Sequence[Span], differences: NDArray[np.float64], cut: Sequence[Span]) -> list[float]:
     """For each piece how far the clips over it lean to the first centre; those count most that lie around it."""
     order = sorted(range(len(clips)), key=lambda place: clips[place].start_ms)
-    starts = np.array([clips[place].start_ms for place in order])
+    starts = [clips[place].start_ms for place in order]
     longest = max(clip.duration_ms for clip in clips)
     leanings = []
     for piece in cut:
         middle = (piece.start_ms + piece.end_ms) / 2
-        first, last = np.searchsorted(starts, (middle - longest, middle), side="right")
         weights = total = 0.0
-        for place in order[first:last]:
+        for place in order[bisect_right(starts, middle - longest) : bisect_right(starts, middle)]:
             clip = clips[place]
             if clip.end_ms > middle:
                 off = abs(middle - (clip.start_ms + clip.end_ms) / 2) / (clip.duration_ms / 2 + PIECE_MS)
