@@ -16,7 +16,7 @@ from warmline.exports import tables
 from warmline.exports.formats import Format, TableFile
 from warmline.exports.tables import Row, Table
 
-BUFFERED_ROWS = 40_000  # some 30 MB; a part of a file (in Parquet a row group) has at most so many
+BUFFERED_ROWS = 20_000  # some 15 MB; a part of a file (in Parquet a row group) has at most so many
 OPEN_LOTS = 64  # of four files: well below the 1,024 that a process may open
 LOT_ROWS = 1_000_000  # then the lot is full: a file stays of a size that is quickly copied
 LOT_REPORTS = 50_000

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Literal
 
 from warmline.calls.report import STANDARD_LABELS, ChannelReport, Report, Scores
@@ -276,14 +277,17 @@ def _windows(stored: StoredReport) -> Iterator[Row]:
 
 def score_values(scores: Scores) -> Row:
     """The standard labels' values in their order, then the others' as JSON."""
-    others = None
-    if not scores.keys() <= _STANDARD:
-        kept = {label: score for label, score in scores.items() if label not in _STANDARD}
-        others = json.dumps(kept, ensure_ascii=False)
-    return (*(scores.get(label) for label in STANDARD_LABELS), others)
+    if scores.keys() == _STANDARD:  # nearly always, and of every window
+        return (*_all_nine(scores), None)
+    others = {label: score for label, score in scores.items() if label not in _STANDARD}
+    return (
+        *(scores.get(label) for label in STANDARD_LABELS),
+        json.dumps(others, ensure_ascii=False) if others else None,
+    )
 
 
 _STANDARD = frozenset(STANDARD_LABELS)
+_all_nine = itemgetter(*STANDARD_LABELS)
 
 
 def _matches(stored: StoredReport) -> Iterator[Row]:

@@ -240,7 +240,7 @@ def test_rows_wait_in_a_bounded_memory(tmp_path: Path) -> None:
     with pq.ParquetFile(lot.files["windows"]) as file:
         parts = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
     assert sum(parts) == 50_000
-    assert 10_000 < max(parts) <= lots.BUFFERED_ROWS
+    assert 5_000 < max(parts) <= lots.BUFFERED_ROWS
 
 
 def test_a_report_keeps_its_name_in_every_export(tmp_path: Path, reports: Path) -> None:
