@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pytest
 
+from config.settings import AnalysisSettings
 from warmline.audio.resampling import SAMPLE_RATE_HZ
 from warmline.audio.windows import Samples, Window
 from warmline.calls.diarisation import Embeddings
 from warmline.calls.report import ChannelLevel, Span, Tone
-from warmline.calls.sides import RawWindow, Side
+from warmline.calls.sides import RawWindow, Side, describe_sides
 from warmline.calls.speakers import CLIP_SAMPLES, CLIPS_AT_ONCE, SpeakerSplitter, splitter_for
 from warmline.jobs.records import Options
 
@@ -168,3 +169,13 @@ def test_nothing_of_the_audio_is_kept() -> None:
 def test_only_mono_calls_are_split_and_only_where_it_is_asked() -> None:
     assert splitter_for(1, Options(), threads=1) is None
     assert splitter_for(2, Options(split_speakers=True), threads=1) is None
+
+
+def test_a_recording_that_is_too_loud_is_flagged_though_its_level_is_no_speaker_s() -> None:
+    loud = ChannelLevel(speech_dbfs=-3.0, noise_dbfs=None, peak_dbfs=0.0, clipped_share=0.5)
+    sides, _ = SpeakerSplitter(PitchVoices()).split(side([], [(0, 900)], level=loud), ())
+    for level, flags in ((loud, {"mono", "one_sided", "clipping"}), (None, {"mono", "one_sided"})):
+        found = describe_sides(
+            sides, duration_ms=1000, recorded_channels=1, shared_level=level, settings=AnalysisSettings()
+        )
+        assert set(found.flags) == flags
