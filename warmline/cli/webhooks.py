@@ -40,14 +40,13 @@ def list_(
         out.print(line, **PLAIN)
     if not rows:
         return
-    urls = {endpoint["id"]: endpoint["url"] for endpoint in state["endpoints"]}
-    table = _table("id", "event", "of", "to", "status", "tries", "note")
+    table = _table("id", "event", "ended", "to", "status", "tries", "note")
     for row in rows:
         table.add_row(
             row["id"],
             row["event"],
-            row["subject_id"],
-            Text(urls.get(row["endpoint_id"], row["endpoint_id"])),
+            _clock(row["created_at"]),
+            row["endpoint_id"],
             Text(row["status"], style=STYLES[row["status"]]),
             str(row["tries_made"]),
             Text(_note(row)),
