@@ -101,6 +101,13 @@ def test_how_loud_it_is(quarrel: Report) -> None:
             assert 0.9 <= window.speech_share <= 1
 
 
+def test_a_call_that_is_all_voice_has_a_level(engine: Engine, tmp_path: Path) -> None:
+    report = analyze(write_call(tmp_path / "call.wav", [voice(3, dbfs=-26)]), engine)
+    level = report.channels[0].level
+    assert level is not None
+    assert (level.speech_dbfs, level.noise_dbfs) == (pytest.approx(-26, abs=0.3), None)
+
+
 def test_a_voice_at_full_scale_is_clipped(engine: Engine, tmp_path: Path) -> None:
     loud = np.clip(side(8, (1, voice(6, dbfs=-3))), -0.999, 0.999)
     report = analyze(write_call(tmp_path / "call.wav", [loud, side(8, (1, voice(6)))]), engine)
@@ -138,6 +145,9 @@ def test_telephone_keys_and_tones_are_no_speech(engine: Engine, tmp_path: Path) 
         ]
         assert np.array([(found.start_ms, found.end_ms) for found in rings]) == near((0.5, 1.5), (3.5, 4.5))
         assert answered.tones == ()
+        # Nor are the tones noise
+        assert heard.level is not None
+        assert heard.level.noise_dbfs == pytest.approx(-65, abs=3)
 
 
 def test_keys_that_sound_like_a_voice_are_no_speech(engine: Engine, tmp_path: Path) -> None:
@@ -150,6 +160,11 @@ def test_keys_that_sound_like_a_voice_are_no_speech(engine: Engine, tmp_path: Pa
     report = analyze(write_call(tmp_path / "call.wav", [call]), engine)
     (channel,) = report.channels
     assert (channel.speech, channel.windows) == ((), ())
+    assert channel.tones[0].start_ms == pytest.approx(1000, abs=40)
+    # And after digital silence they are where they are
+    late = np.concatenate((np.zeros(50_000), call[RATE_HZ:])).astype(np.float32)
+    after_silence = analyze(write_call(tmp_path / "late.wav", [late]), engine).channels[0].tones
+    assert after_silence[0].start_ms == pytest.approx(50_000 / 16, abs=40)
     assert report.flags == ("no_speech", "mono")
     assert "".join(found.digit or "?" for found in channel.tones) == "1590*#2468" * 2
 
@@ -176,6 +191,9 @@ def test_what_is_excluded_is_looked_at_by_nobody(engine: Engine, tmp_path: Path)
     )
     breakdown = report.conversation.breakdown
     assert breakdown.excluded_ms == 13_500
+    level = report.channels[1].level
+    assert level is not None
+    assert level.noise_dbfs == pytest.approx(-65, abs=1)  # and not the music's
     assert breakdown.talk_ms + breakdown.overlap_ms + breakdown.silence_ms + breakdown.excluded_ms == 30_000
     assert np.array(turns(report.channels[1])) == near((5, 8))
     assert all(window.end_ms <= 8_200 for window in report.channels[1].windows)
@@ -226,6 +244,16 @@ def test_a_window_that_slides(engine: Engine, tmp_path: Path) -> None:
     assert same[wider[2].start_ms] == wider[2]
 
 
+def test_a_window_slides_over_a_monologue_without_a_gap(engine: Engine, tmp_path: Path) -> None:
+    # Given more speech than is held at once
+    path = write_call(tmp_path / "call.wav", [side(52, (1, voice(50)))])
+    windows = analyze(path, engine, Options(granularity="frame", hop_seconds=4.0)).channels[0].windows
+    assert [after.start_ms - before.start_ms for before, after in pairwise(windows)] == [4000] * (len(windows) - 1)
+    assert [window.duration_ms for window in windows[:-2]] == [5000] * (len(windows) - 2)
+    assert windows[-1].end_ms == pytest.approx(51_000, abs=2 * EDGE_MS)
+    assert all(window.loudness_dbfs == pytest.approx(-20, abs=2) for window in windows)
+
+
 def test_an_utterance_tells_who_speaks_when(quarrel: Report, engine: Engine, tmp_path: Path) -> None:
     path = write_quarrel(tmp_path / "call.wav")
     report = analyze(path, engine, Options(granularity="utterance", roles=("agent", "customer")))
@@ -261,6 +289,8 @@ def test_adding_silence_changes_no_score(
     assert later == scores
     starts, moved = ([w.start_ms for w in report.channels[0].windows] for report in (plain, quiet))
     assert moved == [pytest.approx(start + before / 16, abs=1) for start in starts]
+    spans, moved_spans = ([(s.start_ms, s.end_ms) for s in report.channels[0].speech] for report in (plain, quiet))
+    assert np.array(moved_spans) == pytest.approx(np.array(spans) + before / 16, abs=1)
     # Durations are told in milliseconds, so means may move by a rounding.
     means, moved_means = (list(report.channels[0].summary.scores.values()) for report in (plain, quiet))
     assert moved_means == pytest.approx(means, abs=1e-3)
