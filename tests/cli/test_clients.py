@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from tests.cli.conftest import SAMPLES, Warmline, finished
+from tests.pictures_read import words
 from tests.servers import wait_until
 from warmline.calls.report import Report
 from warmline.cli.api_client import ApiClient
@@ -49,6 +50,28 @@ def test_submit_uploads_files_and_waits_for_their_reports(client: Warmline, stac
     with ApiClient(stack.settings.api) as api:
         submitted = [job for job in api.jobs(limit=1000) if job.job.source.key.startswith("submitted/")]
     assert {job.job.id for job in submitted} == set(ids[:2])
+
+
+def test_reports_are_drawn_by_their_job_their_batch_and_their_call(client: Warmline, tmp_path: Path) -> None:
+    # Given a call that was scored
+    batch_id = client("submit", SAMPLES[1], "--roles", "agent,customer", "--watch").stdout.strip()
+    job_id = client("jobs", "--batch", batch_id).stdout.splitlines()[1].split()[0]
+    call = f"s3://calls/submitted/{SAMPLES[1].name}"
+    # When it is drawn by its job, by its batch, by where it lies and by where its report lies
+    drawn = {}
+    for key, name in [(job_id, "job"), (batch_id, "batch"), (call, "call")]:
+        done = client("report", key, "--plot", tmp_path / f"{name}.svg")
+        assert done.returncode == 0, done.stderr
+        drawn[name] = words((tmp_path / f"{name}.svg").read_text())
+    # Then the job and the call are one picture, and the batch has its overview
+    assert drawn["job"] == drawn["call"]
+    assert drawn["job"][0] == SAMPLES[1].name
+    assert drawn["batch"][:3] == [f"Batch {batch_id}", "1 call, 31 s of audio", "1 job: 1 succeeded."]
+    # And a call without a report, or a batch without --plot, is told of
+    for key, sentence in [(batch_id, "is a batch"), ("s3://calls/no-such.wav", "[object_not_found]")]:
+        done = client("report", key)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert sentence in done.stderr
 
 
 def test_a_prefix_is_a_batch_and_a_bad_object_in_it_fails_alone(

@@ -19,6 +19,7 @@ from warmline.jobs.errors import ObjectNotFound
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import BatchState, JobState, JobStatus
 from warmline.objects.store import ObjectStore
+from warmline.pictures.drawing import counted
 from warmline.pictures.overview import Overview
 
 SAMPLE: Final = 400  # shares are right to five hundredths, nineteen times in twenty
@@ -53,13 +54,13 @@ def _notes(batch: BatchState, chosen: int, read: int, unreadable: int) -> Iterat
         "not ended yet": batch.queued + batch.running,
     }
     said = ", ".join(f"{count:,} {words}" for words, count in counts.items() if count)
-    yield f"{batch.total:,} jobs: {said}."
+    yield f"{counted(batch.total, 'job')}: {said}."
     if chosen < batch.succeeded:
         yield f"A sample: {chosen:,} of the {batch.succeeded:,} that succeeded, chosen at random."
     if read < chosen:
         yield f"Of these {read:,} could be read in the time that a picture may take."
     if unreadable:
-        yield f"{unreadable:,} reports have expired or cannot be read."
+        yield f"{counted(unreadable, 'report')} that expired or cannot be read."
 
 
 def _read(

@@ -162,6 +162,11 @@ def _fitting(words: str, width: float, size: float) -> str:
     return words
 
 
+def counted(count: int, noun: str) -> str:
+    """1 call, 2 calls."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def joined(parts: Sequence[str]) -> str:
     """What stands in one line, with dots between."""
     return " · ".join(part for part in parts if part)

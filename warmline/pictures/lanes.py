@@ -16,6 +16,7 @@ from warmline.pictures.drawing import (
     Element,
     add,
     clean,
+    counted,
     group,
     path,
     rect,
@@ -182,7 +183,7 @@ def draw_together(parent: Element, scale: TimeScale, report: Report, y: float) -
         count = len(conversation.interruptions)
         overlap_ms = conversation.breakdown.overlap_ms
         all_of_it = f"{length(overlap_ms)} in all" if overlap_ms else "none"
-        lane_name(parent, scale, y + 12, "overlaps", all_of_it, f"{count} interruption{'s' * (count != 1)}")
+        lane_name(parent, scale, y + 12, "overlaps", all_of_it, counted(count, "interruption"))
         _ground(parent, scale, y + 21)
         spans = overlaps([_plain(channel.speech) for channel in report.channels])
         _draw_spans(parent, scale, spans, y + 13, 8, INK)

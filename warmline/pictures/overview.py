@@ -15,7 +15,7 @@ from warmline.calls.brief_reports import AnyChannel, AnyReport
 from warmline.jobs.errors import InvalidRequest
 from warmline.pictures import drawing
 from warmline.pictures.call_rows import CallRow, draw_rows
-from warmline.pictures.drawing import SOFT_INK, Element, shortened, text
+from warmline.pictures.drawing import SOFT_INK, Element, counted, shortened, text
 from warmline.pictures.fills import Fills
 from warmline.pictures.legend import draw_legend, emotion_samples
 from warmline.pictures.panels import TENTHS, draw_counts, draw_shares
@@ -122,10 +122,9 @@ class Overview:
         return sorted(self._roles, key=lambda role: (-self._roles[role].calls, role))
 
     def _facts(self) -> str:
-        calls = f"{self._calls:,} call{'s' * (self._calls != 1)}"
         hours = self._duration_ms / HOUR_MS
         audio = f"{hours:,.0f} hours" if hours >= 10 else length(self._duration_ms)
-        return f"{calls}, {audio} of audio" if self._calls else "no reports"
+        return f"{counted(self._calls, 'call')}, {audio} of audio" if self._calls else "no reports"
 
     def _draw_head(self, root: Element, notes: tuple[str, ...]) -> float:
         room = WIDTH - 2 * MARGIN
@@ -152,8 +151,7 @@ class Overview:
             known = self._roles[role]
             x = MARGIN + (place % 2) * (half + 32)
             y = end if x == MARGIN else y
-            words = f"{role}, {known.calls:,} call{'s' * (known.calls != 1)}"
-            end = draw_shares(root, x, y, half, words, known.tenths, fills)
+            end = draw_shares(root, x, y, half, f"{role}, {counted(known.calls, 'call')}", known.tenths, fills)
         return draw_legend(root, emotion_samples(fills), MARGIN, WIDTH - MARGIN, end + 8) + 20
 
     def _draw_counts(self, root: Element, y: float) -> float:

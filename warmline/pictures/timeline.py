@@ -106,7 +106,7 @@ class _Timeline:
         """The call in a line."""
         report = self._report
         channels = len(report.channels)
-        parts = [length(report.duration_ms), f"{channels} channel{'s' * (channels != 1)}"]
+        parts = [length(report.duration_ms), drawing.counted(channels, "channel")]
         if report.conversation is not None and report.duration_ms:
             breakdown = report.conversation.breakdown
             named = {

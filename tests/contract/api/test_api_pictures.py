@@ -156,7 +156,7 @@ def test_a_batch_has_an_overview(
     said = words(answer.text)
     assert f"Batch {batch_id}" in said
     assert "5 jobs: 3 succeeded, 1 failed, 1 not ended yet." in said
-    assert "1 reports have expired or cannot be read." in said
+    assert "1 report that expired or cannot be read." in said
     assert {"2026/05/call-001.wav", "in-redis.wav", "in-s3.wav"} & set(said) == {"in-redis.wav", "in-s3.wav"}
     assert "highest angry" in said
 
