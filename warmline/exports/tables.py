@@ -91,6 +91,7 @@ _REPORTS = (
 
 
 def score_columns(prefix: str, meaning: str) -> tuple[Column, ...]:
+    """A column for each standard label, and one for all others; `{label}` in `meaning` is each one's."""
     return (
         *(Column(f"{prefix}_{label}", "number", meaning.format(label=label)) for label in STANDARD_LABELS),
         Column(f"other_{prefix}s", "text", "the same for the model's other labels, a JSON object; null: none"),
