@@ -13,7 +13,7 @@ import psutil
 import pytest
 import redis
 
-from config.settings import S3Settings, Settings
+from config.settings import CategoriesSettings, S3Settings, Settings
 from tests.integration.conftest import NewSettings
 from tests.integration.worker_process import WorkerProcess, kill
 from tests.servers import wait_until
@@ -245,3 +245,17 @@ def test_bad_settings_end_it_with_one_line_that_names_the_variable(
         assert worker.wait_exit() == 2
         (line,) = worker.log_text().splitlines()
         assert line.startswith("warmline-worker: WARMLINE_WORKER_SCRATCH_DIR")
+
+
+def test_categories_that_cannot_be_used_end_it_with_one_line(
+    start: Callable[[Settings], WorkerProcess], worker_settings: NewSettings, redis_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "categories.toml"
+    file.write_text('[[category]]\nname = "a"\n[[category.all]]\nkind = "emotoin"')
+    settings = worker_settings(redis_url).model_copy(update={"categories": CategoriesSettings(file=str(file))})
+    with start(settings) as worker:
+        assert worker.wait_exit() == 2
+        (line,) = worker.log_text().splitlines()
+        assert line.startswith(
+            f"warmline-worker: WARMLINE_CATEGORIES_FILE {file}: category 1 ('a'): all 1: 'emotoin'"
+        )

@@ -82,12 +82,11 @@ class Rewriting:
                     ends[end] -= 1
                     _deal(end, lots, ends)
         finally:
-            for end in ends:
-                end.close()  # which ends the process behind it
             for process in processes:
-                process.join(timeout=5)
-                if process.is_alive():
-                    process.kill()
+                process.kill()  # it is idle; or nobody waits for it, and what it writes is written in one step
+                process.join()
+            for end in ends:
+                end.close()
 
     def _rewriter(self, store: ObjectStore) -> BucketRewriter:
         return BucketRewriter(store, self.settings.results_bucket, self.rules, dry_run=self.dry_run)

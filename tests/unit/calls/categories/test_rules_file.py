@@ -13,6 +13,7 @@ from config.settings import CategoriesSettings, Settings, SettingsError
 from tests.unit.calls.categories.category_files import rules_of
 from warmline.calls.categories import words
 from warmline.calls.categories.rules import CategoryRules
+from warmline.local.checks.rules import categories
 
 A = '[[category]]\nname = "a"\n'
 ANGRY = '[[category.all]]\nkind = "emotion"\nemotion = "angry"\nat_least = 0.6\n'
@@ -168,3 +169,22 @@ def test_nothing_heavy_is_imported() -> None:
         "sys.exit(' '.join({'numpy', 'torch', 'boto3', 'av'} & sys.modules.keys()) or 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_doctor_says_how_the_rules_are(tmp_path: Path) -> None:
+    file = tmp_path / "categories.toml"
+
+    def found() -> tuple[str, str]:
+        (finding,) = categories(Settings(categories=CategoriesSettings(file=str(file))))
+        assert bool(finding.mend) == (finding.verdict != "ok")
+        return finding.verdict, finding.message
+
+    file.write_text(A + LONG)
+    assert found() == ("ok", f"one category, {file}")
+    file.write_text(A + LONG + A.replace('"a"', '"b"') + LONG)
+    assert found() == ("ok", f"2 categories, {file}")
+    file.write_text(A)
+    assert found()[0] == "fail"
+    assert found()[1].startswith(f"WARMLINE_CATEGORIES_FILE {file}: category 1 ('a'): it asks nothing")
+    (none,) = categories(Settings())
+    assert (none.verdict, none.message) == ("ok", "none: WARMLINE_CATEGORIES_FILE is not set")
