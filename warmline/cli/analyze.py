@@ -11,7 +11,6 @@ import typer
 
 from config.logging import configure_logging
 from config.settings import LogSettings, Settings, load_settings
-from warmline.calls.categories.rules import CategoryRules
 from warmline.calls.report import Report, SourceFacts
 from warmline.cli import consoles, job_options, pictures, tables
 from warmline.cli.consoles import PLAIN
@@ -20,6 +19,7 @@ from warmline.jobs.records import Options
 
 if TYPE_CHECKING:
     from warmline.calls.analyze import Analyst
+    from warmline.calls.categories.rules import CategoryRules
     from warmline.calls.embeddings import EmbeddingWriter
     from warmline.emotion.engine import Engine
 
@@ -58,6 +58,8 @@ def analyze(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the log on stderr.")] = False,
 ) -> None:
     """Scores recordings in this process and shows their reports; exit code 0 only when all were scored."""
+    from warmline.calls.categories.rules import CategoryRules
+
     pictures.check_picture(plot)
     given = {"model": model, "engine": engine, "precision": precision, "device": device}
     overrides: dict[str, Any] = {VARIABLES[name]: value for name, value in given.items() if value is not None}
