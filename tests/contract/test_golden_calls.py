@@ -108,6 +108,12 @@ def test_a_call_that_is_all_voice_has_a_level(engine: Engine, tmp_path: Path) ->
     assert (level.speech_dbfs, level.noise_dbfs) == (pytest.approx(-26, abs=0.3), None)
 
 
+def test_the_last_word_counts(engine: Engine, tmp_path: Path) -> None:
+    report = analyze(write_call(tmp_path / "call.wav", [side(8, (1, voice(3)), (7.45, voice(0.55)))]), engine)
+    assert np.array(turns(report.channels[0])) == near((1, 4), (7.45, 8))
+    assert report.channels[0].windows[-1].end_ms == pytest.approx(8000, abs=5)
+
+
 def test_a_voice_at_full_scale_is_clipped(engine: Engine, tmp_path: Path) -> None:
     loud = np.clip(side(8, (1, voice(6, dbfs=-3))), -0.999, 0.999)
     report = analyze(write_call(tmp_path / "call.wav", [loud, side(8, (1, voice(6)))]), engine)
