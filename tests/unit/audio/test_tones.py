@@ -87,6 +87,25 @@ def test_steady_tones(frequencies: tuple[int, ...], seconds: float) -> None:
     assert is_tone.sum() <= (seconds * RATE_HZ) // CHUNK_SAMPLES + 8
 
 
+def test_what_is_no_tone() -> None:
+    # A siren, whose pitch does not stand still, and the hum of the mains
+    time = np.arange(3 * RATE_HZ) / RATE_HZ
+    siren = 0.2 * np.sin(2 * np.pi * (400 * time + 60 * time**2))
+    hum = tone(3, 100) + tone(3, 50)
+    for sound in (siren, hum):
+        assert follow(side(5, (1, sound.astype(np.float32))))[1] == ()
+
+
+def test_a_pause_of_any_length_ends_a_tone() -> None:
+    # Given two tones and two keys with silence between them that fills whole slabs
+    for sound, pause_seconds in ((tone(1, 425), 40), (tone(0.1, *KEY["5"]), 40), (tone(1, 425), 0.3)):
+        again = 2 + pause_seconds
+        call = side(again + 3, (2 - len(sound) / RATE_HZ, sound), (again, sound), noise_dbfs=None)
+        first, second = follow(call, slab_chunks=32)[1]
+        assert first.end / RATE_HZ == pytest.approx(2, abs=0.1)
+        assert second.start / RATE_HZ == pytest.approx(again, abs=0.1)
+
+
 @pytest.mark.parametrize("path", ALL_CALLS, ids=lambda path: path.name)
 def test_no_voice_is_a_tone(path: object) -> None:
     samples, rate_hz = read(path)  # type: ignore[arg-type]
