@@ -77,6 +77,13 @@ def test_many_of_a_kind_are_counted() -> None:
     assert found[-1] == "and 3 more"
 
 
+def test_what_hardly_changed_has_no_line() -> None:
+    for last, lines in ({"neutral": 0.73}, 0), ({"neutral": 0.67}, 1):
+        side = made_side("agent", windows=[(0, 2000, CALM), (8000, 10_000, last)])
+        found = printed(make_report(side, duration_ms=10_000))
+        assert sum(line.startswith("change") for line in found) == lines
+
+
 def test_how_far_a_split_can_be_trusted_is_said() -> None:
     sides = (made_side("speaker_1", index=0, windows=[(0, 4000, CALM)]),
              made_side("speaker_2", index=0, windows=[(5000, 9000, CROSS)]))  # fmt: skip
