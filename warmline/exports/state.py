@@ -1,6 +1,6 @@
 """What an export holds: which reports in which version, and in which files their rows are. An SQLite file.
 
-It takes some 70 bytes for a report, and next to no memory. A run works on a copy of it, which becomes the export's
+It takes some 80 bytes for a report, and next to no memory. A run works on a copy of it, which becomes the export's
 state by the one atomic step that also commits the run (see `places`): what it lists as to be published is done
 then, by this run or by the next one.
 """

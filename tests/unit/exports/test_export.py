@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.unit.exports.conftest import DAYS, call, check, layout, put, read_back, run
-from warmline.calls.stored_reports import FolderShelf, StoredReport
+from warmline.calls.stored_reports import FolderShelf, ReportRef, StoredReport
 from warmline.exports import lots
-from warmline.exports.export import export_file, folder_of
+from warmline.exports.export import export_dataset, export_file, folder_of
 from warmline.exports.formats import format_named
 from warmline.exports.lots import Lot, Lots
 from warmline.exports.places import ExportBroken, ExportUnderWay, Folder
@@ -82,6 +82,8 @@ def test_duckdb_reads_the_folders_as_days(tmp_path: Path, reports: Path) -> None
     found = duckdb.read_parquet(f"{tmp_path}/export/calls/**/*.parquet", hive_partitioning=True)
     counted = found.aggregate("date, count(*)").order("1 NULLS LAST").fetchall()
     assert counted == [*((date.fromisoformat(day), 4) for day in DAYS), (None, 1)]
+    by_arrow = pq.read_table(tmp_path / "export" / "calls")
+    assert sorted(map(str, by_arrow["date"].to_pylist())) == sorted([*DAYS * 4, "None"])
 
 
 def test_what_is_gone_from_the_reports_stays_until_all_is_written_anew(tmp_path: Path, reports: Path) -> None:
@@ -160,6 +162,19 @@ def test_what_cannot_be_read_is_listed_and_tried_again(tmp_path: Path, reports: 
     (reports / "0005.json").write_text("broken since")
     run(reports, place)
     check(place, {n: "angry" for n in range(12) if n != 4})  # one that broke later keeps its rows
+
+
+def test_a_report_that_is_found_twice_in_a_run_is_there_once(tmp_path: Path, reports: Path) -> None:
+    class OfTwoJobs(FolderShelf):
+        def refs(self) -> Iterator[ReportRef]:
+            for ref in super().refs():
+                yield from (ref, ref)
+
+    for emotion in ("angry", "happy"):
+        put(reports, 1, call(1, emotion=emotion))
+        shelf, place = OfTwoJobs(reports), Folder(tmp_path / "export")
+        export_dataset(shelf, place, layout(), since=None, full=False, on_progress=lambda _: None)
+        check(tmp_path / "export", dict.fromkeys(range(12), "angry") | {1: emotion})
 
 
 def test_one_run_at_a_time(tmp_path: Path, reports: Path) -> None:
