@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from fastapi import APIRouter, Header, Query, Response, Security
 from pydantic import ValidationError
 
 from api.auth import bearer_in_openapi
-from api.dependencies import Provided, Services
+from api.dependencies import Provided
 from api.openapi import problems
 from api.routers.jobs import report_of
 from api.schemas import JobId
@@ -69,7 +70,7 @@ def timeline(
     tag = _tag(body, emotion.encode())
     if _has(if_none_match, tag):
         return _known(tag)
-    with _in_turn(services):
+    with in_turn(services.drawing):
         try:
             report = Report.model_validate_json(body)
         except ValidationError:
@@ -87,21 +88,21 @@ def overview(
     batch_id: JobId, services: Provided, emotion: Emotion = "", if_none_match: IfNoneMatch = None
 ) -> Response:
     """How emotions go along its calls, what stands out, which to listen to first. Of many calls a sample."""
-    with _in_turn(services):
+    with in_turn(services.drawing):
         svg = batch_overview_svg(services.ledger, services.store, batch_id, emotion)
     tag = _tag(svg.encode())
     return _known(tag) if _has(if_none_match, tag) else _picture(svg, tag)
 
 
 @contextmanager
-def _in_turn(services: Services) -> Iterator[None]:
+def in_turn(drawing: threading.Semaphore, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
     """So that many pictures at once take neither all memory nor all threads. Raises DrawingBusy."""
-    if not services.drawing.acquire(timeout=WAIT_SECONDS):
+    if not drawing.acquire(timeout=wait_seconds):
         raise DrawingBusy
     try:
         yield
     finally:
-        services.drawing.release()
+        drawing.release()
 
 
 def _picture(svg: str, tag: str) -> Response:

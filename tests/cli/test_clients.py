@@ -52,21 +52,34 @@ def test_submit_uploads_files_and_waits_for_their_reports(client: Warmline, stac
     assert {job.job.id for job in submitted} == set(ids[:2])
 
 
-def test_reports_are_drawn_by_their_job_their_batch_and_their_call(client: Warmline, tmp_path: Path) -> None:
+def test_reports_are_drawn_by_their_job_their_batch_and_their_call(
+    client: Warmline, stack: Stack, tmp_path: Path
+) -> None:
     # Given a call that was scored
     batch_id = client("submit", SAMPLES[1], "--roles", "agent,customer", "--watch").stdout.strip()
     job_id = client("jobs", "--batch", batch_id).stdout.splitlines()[1].split()[0]
     call = f"s3://calls/submitted/{SAMPLES[1].name}"
     # When it is drawn by its job, by its batch, by where it lies and by where its report lies
     drawn = {}
-    for key, name in [(job_id, "job"), (batch_id, "batch"), (call, "call")]:
+    with ApiClient(stack.settings.api) as api:
+        location = api.job(job_id).report
+    assert location is not None
+    keys = {
+        "job": job_id,
+        "batch": batch_id,
+        "call": call,
+        "report": location.uri,
+        "prefix": "s3://reports/calls/",
+    }
+    for name, key in keys.items():
         done = client("report", key, "--plot", tmp_path / f"{name}.svg")
         assert done.returncode == 0, done.stderr
         drawn[name] = words((tmp_path / f"{name}.svg").read_text())
     # Then the job and the call are one picture, and the batch has its overview
-    assert drawn["job"] == drawn["call"]
+    assert drawn["job"] == drawn["call"] == drawn["report"]
     assert drawn["job"][0] == SAMPLES[1].name
     assert drawn["batch"][:3] == [f"Batch {batch_id}", "1 call, 31 s of audio", "1 job: 1 succeeded."]
+    assert any(word.endswith(SAMPLES[1].name) for word in drawn["prefix"])
     # And a call without a report, or a batch without --plot, is told of
     for key, sentence in [(batch_id, "is a batch"), ("s3://calls/no-such.wav", "[object_not_found]")]:
         done = client("report", key)

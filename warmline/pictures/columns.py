@@ -58,7 +58,7 @@ def runs(windows: Sequence[ScoredWindow], scale: TimeScale) -> list[Run]:
                     columns[place] = [(covered, window)]
                 else:
                     held.append((covered, window))
-    joined = _joined(columns, column_ms / 2)
+    joined = _joined(columns, column_ms / 2 if pixels == 1 else column_ms)
     return [Run(a * pixels, min(b * pixels, scale.pixels), top, scores) for a, b, top, scores in joined]
 
 
@@ -80,15 +80,15 @@ def _owned(windows: Sequence[ScoredWindow]) -> Iterator[tuple[ScoredWindow, floa
     return zip(windows, starts, ends, strict=True)
 
 
-def _joined(columns: list[_Column | None], half_ms: float) -> Iterator[tuple[int, int, str, Scores]]:
+def _joined(columns: list[_Column | None], enough_ms: float) -> Iterator[tuple[int, int, str, Scores]]:
     """Runs as (first column, column after the last, top label, scores).
 
-    A column that lies across the edge of two windows shows the one that covers half of it or more.
+    A column with several windows shows the one that covers `enough_ms` of it: where a pixel lies across an edge.
     """
     first = 0
     shown: ScoredWindow | None = None
     for place, held in enumerate([*columns, None]):
-        window = None if held is None else _most_of(held, half_ms)
+        window = None if held is None else _most_of(held, enough_ms)
         if shown is not None and window is not shown:
             yield first, place, shown.top, shown.scores
         if window is not None and window is not shown:
@@ -98,9 +98,9 @@ def _joined(columns: list[_Column | None], half_ms: float) -> Iterator[tuple[int
         shown = window
 
 
-def _most_of(held: _Column, half_ms: float) -> ScoredWindow | None:
+def _most_of(held: _Column, enough_ms: float) -> ScoredWindow | None:
     covered, widest = max(held, key=lambda part: part[0])
-    return widest if covered >= half_ms or len(held) == 1 else None
+    return widest if covered >= enough_ms or len(held) == 1 else None
 
 
 def _averaged(held: _Column) -> tuple[str, Scores]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
+from api.routers.pictures import DrawingBusy, in_turn
 from tests.made_reports import made_side, make_report
 from tests.pictures_read import parsed, shapes, words
 from warmline.calls.report import Report
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Failure, ReportLocation
 from warmline.objects.store import ObjectStore
+from warmline.pictures.batch_overview import batch_overview_svg
 
 SVG = "image/svg+xml"
 EVIL = '2026/<script>alert("1")</script>&]]>\'" onload=x.wav'
@@ -185,6 +188,28 @@ def test_an_overview_shows_what_rules_left_in_the_store(
     said = words(client.get(f"/v1/batches/{batch_id}/overview.svg").text)
     assert "anew.wav" in said
     assert "old.wav" not in said
+
+
+def test_an_overview_ends_when_its_time_is_over(
+    ledger: Ledger, store: ObjectStore, submit_batch: Callable[[int], tuple[str, list[str]]]
+) -> None:
+    batch_id, jobs = submit_batch(4)
+    for job_id in jobs:
+        finish(ledger, job_id, report(f"{job_id}.wav").model_dump_json())
+    said = words(batch_overview_svg(ledger, store, batch_id, seconds=0))
+    assert "Of these 1 could be read in the time that a picture may take." in said
+    assert "1 call, 10 s of audio" in said
+
+
+def test_few_pictures_are_drawn_at_once() -> None:
+    drawing = threading.Semaphore(1)
+    with in_turn(drawing), pytest.raises(DrawingBusy), in_turn(drawing, wait_seconds=0.01):
+        pass
+    # and one that failed leaves its place to the next
+    with pytest.raises(ValueError, match="no"), in_turn(drawing):
+        raise ValueError("no")
+    with in_turn(drawing, wait_seconds=0.01):
+        pass
 
 
 def test_a_batch_without_reports_has_an_overview_that_says_so(
