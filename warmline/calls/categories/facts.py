@@ -38,14 +38,13 @@ class CallFacts:
         if key not in self._steps:
             windows = self.report.channels[channel].windows
             scores = self._scores(channel, smooth_seconds)
-            if any(label not in row for row in scores for label in labels):
+            try:
+                sums = [sum([row[label] for label in labels]) for row in scores]
+            except KeyError:
                 self._steps[key] = None
             else:
                 self._steps[key] = _mean_over_time(
-                    [
-                        (window.start_ms, window.end_ms, sum(row[label] for label in labels))
-                        for window, row in zip(windows, scores, strict=True)
-                    ]
+                    [(window.start_ms, window.end_ms, value) for window, value in zip(windows, sums, strict=True)]
                 )
         return self._steps[key]
 

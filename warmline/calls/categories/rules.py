@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from config.settings import Settings
+from warmline.calls.categories.conditions import AnyCondition, RangedCondition
 from warmline.calls.categories.evaluation import Evaluation, Finding, Verdict
 from warmline.calls.categories.facts import CallFacts
 from warmline.calls.categories.rules_file import LISTS, Category, categories_file, read_categories
-from warmline.calls.categories.stretches import join
+from warmline.calls.categories.stretches import Stretch, join
 from warmline.calls.report import Categories, CategoryMatch, MatchedRange, Report
 
 VARIABLE = "WARMLINE_CATEGORIES_FILE"
@@ -65,40 +66,51 @@ class CategoryRules:
     def match(self, report: Report) -> Categories:
         """Which categories apply, in the file's order, and where. What the report has already is not looked at."""
         facts = CallFacts(report)
-        return Categories(
-            digest=self.digest,
-            matches=tuple(
-                CategoryMatch(category=examined.category.name, ranges=examined.ranges)
-                for examined in (_examine(category, facts) for category in self.categories)
-                if examined.applies
-            ),
-        )
+        matches = []
+        for category in self.categories:
+            evaluation = Evaluation(category.conditions, facts)
+            if _applies(category, evaluation):
+                matches.append(CategoryMatch(category=category.name, ranges=_ranges(category, evaluation, facts)))
+        return Categories(digest=self.digest, matches=tuple(matches))
 
     def examine(self, report: Report) -> Sequence[Examined]:
         """Each category with what was found of its conditions."""
         facts = CallFacts(report)
-        return tuple(_examine(category, facts) for category in self.categories)
+        examined = []
+        for category in self.categories:
+            evaluation = Evaluation(category.conditions, facts)
+            applies = _applies(category, evaluation)
+            examined.append(
+                Examined(
+                    category=category,
+                    applies=applies,
+                    findings={key: tuple(map(evaluation.find, getattr(category, key))) for key in LISTS},
+                    ranges=_ranges(category, evaluation, facts) if applies else (),
+                )
+            )
+        return tuple(examined)
 
 
-def _examine(category: Category, facts: CallFacts) -> Examined:
-    evaluation = Evaluation(category.conditions, facts)
-    findings = {key: tuple(evaluation.find(condition) for condition in getattr(category, key)) for key in LISTS}
-    applies = (
-        all(finding.verdict is Verdict.HOLDS for finding in findings["all"])
-        and (not findings["any"] or any(finding.verdict is Verdict.HOLDS for finding in findings["any"]))
-        and all(finding.verdict is Verdict.FAILS for finding in findings["none"])
+def _applies(category: Category, evaluation: Evaluation) -> bool:
+    """Asks no more than it takes to know, and first what is known at once: most categories apply to few calls."""
+
+    def verdicts(conditions: Sequence[AnyCondition]) -> Iterator[Verdict]:
+        in_order = sorted(conditions, key=lambda condition: isinstance(condition, RangedCondition))
+        return (evaluation.find(condition).verdict for condition in in_order)
+
+    return (
+        all(verdict is Verdict.HOLDS for verdict in verdicts(category.all))
+        and all(verdict is Verdict.FAILS for verdict in verdicts(category.none))
+        and (not category.any or any(verdict is Verdict.HOLDS for verdict in verdicts(category.any)))
     )
-    ranges = _ranges([*findings["all"], *findings["any"]], facts) if applies else ()
-    return Examined(category=category, applies=applies, findings=findings, ranges=ranges)
 
 
-def _ranges(findings: Sequence[Finding], facts: CallFacts) -> tuple[MatchedRange, ...]:
+def _ranges(category: Category, evaluation: Evaluation, facts: CallFacts) -> tuple[MatchedRange, ...]:
     """Where the conditions that hold do so, joined in each channel, in order."""
-    by_channel: dict[int | None, list[tuple[int, int]]] = {}
-    for finding in findings:
-        if finding.verdict is Verdict.HOLDS:
-            for channel, stretches in finding.ranges.items():
-                by_channel.setdefault(channel, []).extend(stretches)
+    by_channel: dict[int | None, list[Stretch]] = {}
+    for condition in (*category.all, *category.any):
+        for channel, stretches in evaluation.find(condition).ranges.items():
+            by_channel.setdefault(channel, []).extend(stretches)
     found = [
         MatchedRange(
             start_ms=start_ms,

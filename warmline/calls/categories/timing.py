@@ -46,8 +46,9 @@ def in_all(
     spans = join(step for group in groups for step in group)
     covered = Covered(spans)
     held = [(covered.of(each), each) for each in reach]
+    most_ms = max((held_ms for held_ms, _ in held), default=0)
     accepted = [each for held_ms, each in held if held_ms >= max(least_ms, 1)]
-    return common(spans, join(accepted)), max((held_ms for held_ms, _ in held), default=0)
+    return common(spans, join(accepted)) if accepted else [], most_ms
 
 
 def in_one_stretch(
