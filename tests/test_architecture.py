@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("api", "config", "pollers", "warmline", "workers")
-HEAVY = {"torch", "funasr", "numpy", "onnxruntime", "av", "soundfile", "transformers", "boto3"}
+HEAVY = {"torch", "funasr", "numpy", "onnxruntime", "av", "soundfile", "transformers", "boto3", "pyarrow"}
 
 
 def sources() -> Iterator[Path]:
