@@ -75,6 +75,26 @@ def test_a_stretch_is_cut_where_the_speaker_changes_within_it() -> None:
     assert first[1] == pytest.approx(11_000, abs=500)
 
 
+def test_what_comes_later_counts_as_what_came_before() -> None:
+    # Given a call, and the same one played backwards
+    speech = spans((0, 9000), (9400, 20_000))
+    clips = clips_of(speech)
+    rows = heard(clips, share_before(12_000), noise=2.0)
+    turned = [
+        [Span(start_ms=20_000 - span.end_ms, end_ms=20_000 - span.start_ms) for span in reversed(given)]
+        for given in (speech, clips)
+    ]
+    found = tell_apart(clips, rows, speech)
+    backwards = tell_apart(turned[1], rows[::-1], turned[0])
+    # Then each moment is as sure, and the change is where it was
+    assert [piece.sure for piece in backwards.pieces] == [piece.sure for piece in reversed(found.pieces)]
+    last = found.pieces[-1].speaker
+    assert [piece.speaker == last for piece in reversed(found.pieces)] == [
+        piece.speaker == 0 for piece in backwards.pieces
+    ]
+    assert 0 < sum(not piece.sure for piece in found.pieces) < len(found.pieces)
+
+
 def test_one_word_that_sounds_like_the_other_is_no_turn() -> None:
     # Given a stretch of one speaker in which a single clip sounds half like the other one, and the other one later
     speech = spans((0, 15_000), (16_000, 30_000))
