@@ -64,7 +64,7 @@ class AttentionBias:
         self._whole = self._make(slopes, slice(0, positions)) if self.in_one_piece else None
 
     def blocks(self) -> Iterator[tuple[slice, slice, Tensor | None]]:
-        """Heads, queries, and the bias for them: (B or 1, heads or 1, queries, N); None: nothing is to be added."""
+        """Heads, queries and the bias for them: (B or 1, heads or 1, queries, N); None: nothing is to be added."""
         if self.in_one_piece:
             yield slice(None), slice(None), self._whole
             return
