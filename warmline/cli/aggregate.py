@@ -96,7 +96,7 @@ def aggregate_table(found: Aggregate) -> Table:
     """For a person: a line for each role of each group."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in found.by:
-        table.add_column(name, no_wrap=True, max_width=28)
+        table.add_column(Text(name), no_wrap=True, max_width=28)
     for name in ("calls", "hours", "talk", "overlap", "silence", "cut-ins/h"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("role", no_wrap=True)

@@ -178,8 +178,8 @@ class Folder:
         """See `Place`."""
         (self._root / _done_name(number)).touch()
         self._in_doubt = False
-        for path in (self._root / COMMITS).iterdir():
-            if int(path.stem) < number:
+        for path in (self._root / COMMITS).glob("[0-9]*.*"):
+            if path.name < f"{number:08}":
                 path.unlink()
 
     def discard(self, staged: Sequence[Staged]) -> None:
