@@ -25,11 +25,11 @@ def check_png() -> None:
         raise PngUnavailable
 
 
-def png(svg: str, sharpness: float = SHARPNESS) -> bytes:
+def png(svg: str, sharpness: float = SHARPNESS, *, machine_fonts: bool = True) -> bytes:
     """The picture as PNG. Raises PngUnavailable, and ValueError for what is no SVG.
 
     Without a font that it knows, resvg draws no words and says nothing. So ours comes along, for the scripts of
-    Europe and the Near East; for others the machine's fonts are asked too.
+    Europe and the Near East; for others the machine's fonts are asked too, unless `machine_fonts` is off.
     """
     check_png()
     import resvg_py
@@ -40,6 +40,7 @@ def png(svg: str, sharpness: float = SHARPNESS) -> bytes:
             svg_string=svg,
             zoom=sharpness,
             font_dirs=[str(folder)],
+            skip_system_fonts=not machine_fonts,
             font_family=FAMILY,
             sans_serif_family=FAMILY,
             style_sheet=f"svg {{ font-family: '{FAMILY}' }}",

@@ -72,6 +72,16 @@ def test_every_two_emotions_look_different(swatches: dict[str, Pixels], kind: st
     assert near == {}
 
 
+def test_every_emotion_has_a_pattern_of_its_own() -> None:
+    root, defs = picture(10, 10, "fills", "all of them")
+    fills = Fills()
+    for label in [*STANDARD_LABELS, "zeal", "awe", "ennui"]:
+        fills.of(label)
+    fills.define(defs)
+    drawn = [[path.get("d") for path in tile.iter("path")] for tile in root.iter("pattern")]
+    assert len(drawn) == len({tuple(lines) for lines in drawn}) == 12
+
+
 def test_colours_alone_would_not_do_in_grey() -> None:
     # So the test above sees what it should: flat fills of the palette have pairs that are alike
     flat = {
