@@ -25,7 +25,7 @@ WarmlineError
     └── InternalError         a bug of ours: the log has the traceback, the user has this sentence
 
 What only one room can raise stands there: NotAnEvent (objects), SnsTopicNotAllowed and its like (triggers),
-StackError (local), what is wrong with a request (api/problems.py).
+StackError (local), PngUnavailable (pictures), what is wrong with a request (api/problems.py, and in its router).
 """
 
 from __future__ import annotations
