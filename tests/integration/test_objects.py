@@ -241,6 +241,23 @@ def test_a_report_is_written_once(store: ObjectStore, s3_prefix: str) -> None:
     assert store.get_report(ReportLocation(bucket="reports", key=key)) == b'{"n": 1}'
 
 
+def test_a_report_is_sent_at_once_and_a_recording_when_the_store_has_agreed(
+    s3_settings: S3Settings, s3_prefix: str, tmp_path: Path
+) -> None:
+    recording = tmp_path / "call.wav"
+    recording.write_bytes(b"x" * 1000)
+    asked_first: list[bool] = []
+    with closing(ObjectStore(s3_settings)) as store:
+        client = store._client()
+        client.meta.events.register(
+            "before-send.s3", lambda request, **_: asked_first.append("Expect" in request.headers)
+        )
+        store.put_report(f"{s3_prefix}small.json", b"{}")
+        store.put_report(f"{s3_prefix}large.json", b" " * (256 * 1024 + 1))
+        store.put_call("calls", f"{s3_prefix}call.wav", recording)
+    assert asked_first == [False, True, True]
+
+
 def test_of_many_writers_one_writes_the_report(store: ObjectStore, s3_prefix: str) -> None:
     key = f"{s3_prefix}report.json"
     bodies = [b'{"n": %d}' % n for n in range(8)]
