@@ -204,6 +204,7 @@ def test_a_receiver_that_is_gone_gets_nothing_until_it_is_enabled(
     (told,) = end_jobs(ledger, 1)
     wait_until(lambda: len(receiver.taken) >= 2, "it is told again")
     assert [taken.event["data"]["job_id"] for taken in receiver.taken[1:]] == [told]
+    assert deliveries.state().failed == 1  # what ended meanwhile is none of its deliveries
 
 
 def test_one_that_does_not_answer_holds_up_nobody(
@@ -267,11 +268,16 @@ def test_the_api_s_settings_switch_webhooks_off_and_a_worker_s_do_not(
     first = start(receiver)
     listened(deliveries)
     start(preferred=False)
-    start()  # an API without addresses, while another one still delivers
-    end_jobs(ledger, 1)
-    wait_until(lambda: len(receiver.taken) == 1, "it is told")
-    assert deliveries.state().events
     first.stop()
+    time.sleep(1.2)  # who would switch off looks every second
+    end_jobs(ledger, 1)
+    assert deliveries.state().waiting == 1
+    second = start(receiver)
+    start()  # an API without addresses, while another one still delivers
+    wait_until(lambda: len(receiver.taken) == 1, "it is told")
+    time.sleep(1.2)
+    assert deliveries.state().events
+    second.stop()
     wait_until(lambda: not deliveries.state().events, "nobody is to be told any more", seconds=10)
     end_jobs(ledger, 1)
     assert not raw.exists(keys.ENDINGS)

@@ -36,8 +36,9 @@ def blocks(language: str) -> list[str]:
 def shell(script: str, **variables: str) -> str:
     if shutil.which("openssl") is None or shutil.which("curl") is None:
         skip_or_fail("openssl and curl are not installed")
+    environment = {**os.environ, **variables}
     done = subprocess.run(
-        ["/bin/sh", "-eu", "-c", script], capture_output=True, text=True, check=True, env={**os.environ, **variables}
+        ["/bin/sh", "-eu", "-c", script], capture_output=True, text=True, check=True, env=environment
     )
     return done.stdout.strip()
 
