@@ -62,6 +62,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
         certain = "without speech to tell by" if confidence is None else f"confidence {confidence:.2f}"
         share = report.speakers.uncertain_share
         yield "speakers", f"split by voice, {certain}" + (f", {share:.0%} uncertain" if share else "")
+    elif report.provenance.options.split_speakers:
+        yield "speakers", "not split: each has a channel already"
     for flag in report.flags:
         yield "note", FLAGS[flag]
 

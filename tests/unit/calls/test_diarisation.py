@@ -73,6 +73,10 @@ def test_a_stretch_is_cut_where_the_speaker_changes_within_it() -> None:
     (first, second) = speakers(found)
     assert (first[2], second[2]) == (0, 1)
     assert first[1] == pytest.approx(11_000, abs=500)
+    # And the clips need not come in order
+    order = np.random.default_rng(3).permutation(len(clips))
+    rows = heard(clips, share_before(11_000))
+    assert speakers(tell_apart([clips[place] for place in order], rows[order], speech)) == speakers(found)
 
 
 def test_what_comes_later_counts_as_what_came_before() -> None:

@@ -12,6 +12,7 @@ from tests.made_reports import made_side, make_report
 from warmline.calls.report import Categories, CategoryMatch, Flag, MatchedRange, Report, SpeakerSplit
 from warmline.cli.report_facts import FLAGS, clock, facts_table
 from warmline.cli.tables import print_report
+from warmline.jobs.records import Options
 
 CALM, CROSS = {"neutral": 0.8}, {"angry": 0.7}
 AGENT = made_side(
@@ -90,6 +91,10 @@ def test_how_far_a_split_can_be_trusted_is_said() -> None:
     split = SpeakerSplit(method="m", confidence=0.4, uncertain_share=0.22)
     assert "speakers  split by voice, confidence 0.40, 22% uncertain" in printed(
         make_report(*sides, duration_ms=10_000, speakers=split)
+    )
+    asked = Options(split_speakers=True)
+    assert "speakers    not split: each has a channel already" in printed(
+        make_report(AGENT, CUSTOMER, duration_ms=40_000, options=asked)
     )
 
 
