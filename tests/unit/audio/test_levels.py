@@ -30,6 +30,7 @@ def test_flat_tops_are_clipped_and_round_ones_are_not() -> None:
     assert clipped(flat) == 7  # two in a row are a round top
     assert all(clipped(flat, [cut]) == 7 for cut in range(1, len(flat)))
     assert clipped(0.9 * flat) == 0
+    assert clipped(np.array([0.984, 0.999] * 5)) == 0  # loud, and not flat
     assert clipped(np.array([1, -1, 1, -1, 1, -1.0])) == 0
     # A voice as loud as it gets without being cut off, and the same cut off at mu-law's largest value
     loud = voice(3)
