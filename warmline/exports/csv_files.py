@@ -47,15 +47,22 @@ class CsvFile:
     def __init__(self, table: Table, file: TextIO) -> None:
         self._file = file
         self._writer = csv.writer(file, lineterminator="\r\n")
-        self._cells = tuple(_CELLS[column.kind] for column in table.columns)
+        # Numbers and null are left to the writer, which is quicker.
+        self._cells = [
+            (place, _CELLS[column.kind]) for place, column in enumerate(table.columns) if column.kind in _CELLS
+        ]
         self._writer.writerow([column.name for column in table.columns])
 
     def write(self, rows: Sequence[Row]) -> None:
         """See `TableFile`."""
-        self._writer.writerows(
-            ["" if value is None else cell(value) for cell, value in zip(self._cells, row, strict=True)]
-            for row in rows
-        )
+        self._writer.writerows(map(self._written, rows))
+
+    def _written(self, row: Row) -> list[object]:
+        cells = list(row)
+        for place, cell in self._cells:
+            if cells[place] is not None:
+                cells[place] = cell(cells[place])
+        return cells
 
     def close(self) -> None:
         """See `TableFile`."""
@@ -83,18 +90,12 @@ def _texts(value: object) -> str:
     return text_cell(LISTED.join(value))
 
 
-def _number(value: object) -> str:
-    return repr(value)
-
-
 def _yes_no(value: object) -> str:
     return "true" if value else "false"
 
 
 _CELLS: dict[Kind, Callable[[object], str]] = {
     "text": text_cell,
-    "integer": _number,
-    "number": _number,
     "yes_no": _yes_no,
     "moment": _moment,
     "day": _day,
