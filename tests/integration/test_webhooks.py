@@ -271,12 +271,13 @@ def test_the_api_s_settings_switch_webhooks_off_and_a_worker_s_do_not(
     first.stop()
     time.sleep(1.2)  # who would switch off looks every second
     end_jobs(ledger, 1)
-    assert deliveries.state().waiting == 1
+    assert (deliveries.state().waiting, deliveries.state().delivering) == (1, False)
     second = start(receiver)
     start()  # an API without addresses, while another one still delivers
     wait_until(lambda: len(receiver.taken) == 1, "it is told")
     time.sleep(1.2)
     assert deliveries.state().events
+    assert deliveries.state().delivering
     second.stop()
     wait_until(lambda: not deliveries.state().events, "nobody is to be told any more", seconds=10)
     end_jobs(ledger, 1)

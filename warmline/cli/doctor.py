@@ -53,6 +53,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
         machine.python, machine.memory, machine.disk, machine.proxies, machine.device,
         software.packages, software.torchaudio, software.servers, software.model, rules.triggers, rules.categories,
         services.ports, services.redis, services.s3, services.api, services.worker,
+        services.webhooks,
     )  # fmt: skip
     for check in checks:
         yield from check(settings)

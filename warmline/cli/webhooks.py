@@ -142,6 +142,8 @@ def _state_lines(state: dict[str, Any]) -> list[str]:
         lines.append(f"{endpoint['id']}  {endpoint['url']}  {note}")
     counts = ", ".join(f"{state[name]} {name}" for name in ("pending", "delivered", "failed"))
     lines.append(f"{counts}; {state['waiting']} endings wait")
+    if not state["delivering"]:
+        lines.append("Nobody delivers now: start the API.")
     if state["dropped"]:
         lines.append(f"{state['dropped']} endings were dropped: more waited than WARMLINE_WEBHOOKS_MAX_WAITING")
     return lines

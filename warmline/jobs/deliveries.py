@@ -109,6 +109,7 @@ class WebhooksState(Record):
 
     events: tuple[str, ...] = Field(description="what is told; empty: webhooks are off")
     endpoints: tuple[Endpoint, ...]
+    delivering: bool = Field(description="a process delivers now")
     waiting: int = Field(description="endings of which not all deliveries are made yet")
     dropped: int = Field(description="endings that nobody was told of, since more than may have waited")
     pending: int

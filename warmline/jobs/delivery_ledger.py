@@ -182,10 +182,12 @@ class DeliveryLedger(Connection):
             pipe.get(keys.DROPPED)
             for status in DeliveryStatus:
                 pipe.zcard(keys.deliveries(status))
-            events, waiting, dropped, *counts = pipe.execute()
+            pipe.exists(keys.DELIVERER)
+            events, waiting, dropped, *counts, delivering = pipe.execute()
         return WebhooksState(
             events=tuple(sorted(events)),
             endpoints=tuple(self.endpoints().values()),
+            delivering=bool(delivering),
             waiting=waiting,
             dropped=int(dropped or 0),
             **{status.value: count for status, count in zip(DeliveryStatus, counts, strict=True)},

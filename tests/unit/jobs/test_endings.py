@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from warmline.jobs.ledger import Ledger
 from warmline.jobs.reconcile_ledger import ReconcileLedger
 from warmline.jobs.records import Failure, Job, ReportLocation
 from warmline.jobs.submission import submit_batch
+from warmline.local.checks import services
 
 TOKEN = "the-deliverer"
 BAD = Failure(code="not_audio", message="The content is not audio.")
@@ -229,6 +231,25 @@ def test_what_is_switched_off_stays_so_and_not_while_somebody_delivers(
     assert (deliveries.switch_off(), deliveries.switch_off()) == (1, -1)
     succeed(ledger, second)
     assert not raw.exists(keys.ENDINGS, keys.LISTENED, keys.CURSORS)
+
+
+def test_the_doctor_says_who_is_told_and_whether_somebody_delivers(
+    settings: Settings, deliveries: DeliveryLedger
+) -> None:
+    def findings(settings: Settings) -> list[tuple[str, str]]:
+        return [(finding.verdict, finding.message) for finding in services.webhooks(settings)]
+
+    assert findings(settings) == []
+    urls = settings.webhooks.model_copy(update={"urls": ("https://receiver/",)})
+    ((verdict, message),) = findings(settings.model_copy(update={"webhooks": urls}))
+    assert (verdict, message) == ("warn", "addresses are set, and nobody is told")
+    deliveries.hold(TOKEN, 60, preferred=True)
+    deliveries.begin(TOKEN, urls, [ENDPOINT])
+    assert findings(settings) == [("ok", "addresses: 1; 0 pending, 0 failed, 0 wait")]
+    deliveries.set_disabled(ENDPOINT.id, datetime.now(UTC))
+    assert findings(settings) == [("warn", "addresses: 1; 0 pending, 0 failed, 0 wait; one answered 410 Gone")]
+    deliveries.release(TOKEN)
+    assert findings(settings) == [("warn", "addresses: 1; 0 pending, 0 failed, 0 wait; nobody delivers")]
 
 
 def test_who_waits_for_an_ending_hears_it(

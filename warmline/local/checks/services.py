@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from config.settings import RedisSettings, Settings
+from warmline.jobs.delivery_ledger import DeliveryLedger
 from warmline.jobs.errors import WarmlineError
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.redis_facts import RedisFacts, read_redis_facts
@@ -130,6 +131,32 @@ def worker(settings: Settings) -> Iterator[Finding]:
             "Start one: `warmline up` for all parts, `warmline-worker` for it alone; its log says why it is not."
         )
         yield warn("worker", f"{len(workers)} workers, none of them warm", mend)
+
+
+def webhooks(settings: Settings) -> Iterator[Finding]:
+    """Who is told when jobs end; nothing where nobody is."""
+    with closing(DeliveryLedger.connect(settings.redis, settings.jobs)) as ledger:
+        try:
+            state = ledger.state()
+        except WarmlineError:
+            return  # said by `redis`
+    if not state.events:
+        if settings.webhooks.urls:
+            mend = "Start the API with WARMLINE_WEBHOOKS_URLS: its settings decide."
+            yield warn("webhooks", "addresses are set, and nobody is told", mend)
+        return
+    told = (
+        f"{len(state.endpoints)} addresses: {state.pending} pending, {state.failed} failed, {state.waiting} wait"
+    )
+    if not state.delivering:
+        yield warn("webhooks", f"{told}; nobody delivers", "Start the API with WARMLINE_WEBHOOKS_URLS.")
+    elif any(endpoint.disabled_at for endpoint in state.endpoints):
+        yield warn("webhooks", f"{told}; one answered 410 Gone", "See `warmline webhooks list`, then `enable` it.")
+    elif state.dropped:
+        mend = "Raise WARMLINE_WEBHOOKS_MAX_WAITING, and see why they waited: `warmline webhooks list`."
+        yield warn("webhooks", f"{told}; {state.dropped} endings were dropped", mend)
+    else:
+        yield ok("webhooks", told)
 
 
 def _stack_runs(settings: Settings) -> bool:
