@@ -126,7 +126,7 @@ def _of_calls(group: Group, by: tuple[str, ...]) -> list[Text]:
 def _of_role(role: RoleFigures | None) -> list[Text]:
     if role is None:
         return [Text(), Text(), Text()]
-    emotion = "no speech" if role.dominant is None else f"{role.dominant} {role.confidence or 0:.2f}"
+    emotion = "no speech" if role.dominant is None else f"{role.dominant} {role.dominant_score or 0:.2f}"
     changed = sorted(role.change.items(), key=lambda item: -abs(item[1]))[:2]
     return [Text(role.role), Text(emotion), Text(", ".join(f"{label} {change:+.2f}" for label, change in changed))]
 

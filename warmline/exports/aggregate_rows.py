@@ -30,7 +30,7 @@ def aggregate_table(by: tuple[str, ...]) -> Table:
             Column("talk_hours", "number", "how long they speak"),
             Column("scored_hours", "number", "how much of it was scored"),
             Column("dominant", "text", "the label with the highest mean score"),
-            Column("confidence", "number", "its mean score"),
+            Column("dominant_score", "number", "its mean score"),
             *score_columns("score", "mean score of {label}, weighed by scored time"),
             *score_columns("change", "mean change of {label} from the first to the last quarter"),
             Column("changes", "integer", "in how many channels that was measured"),
@@ -62,7 +62,7 @@ def _of_role(role: RoleFigures | None) -> Row:
     if role is None:
         return (None, 0, 0.0, 0.0, None, None, *score_values({}), *score_values({}), 0)
     return (
-        *(role.role, role.channels, role.talk_hours, role.scored_hours, role.dominant, role.confidence),
+        *(role.role, role.channels, role.talk_hours, role.scored_hours, role.dominant, role.dominant_score),
         *score_values(role.scores),
         *score_values(role.change),
         role.changes,

@@ -37,7 +37,7 @@ class RoleFigures(Record):
     talk_hours: float = Field(description="how long they speak")
     scored_hours: float = Field(description="how much of it windows cover: what the scores are weighed by")
     dominant: str | None = Field(description="the label with the highest mean score; null: nothing was scored")
-    confidence: float | None = Field(description="its mean score, 0 to 1")
+    dominant_score: float | None = Field(description="its mean score, 0 to 1")
     scores: Scores = Field(description="mean score by label, weighed by scored time; sums to 1")
     change: Scores = Field(
         description="by label: mean of the channels' changes from the first to the last quarter of their calls; "
@@ -207,7 +207,7 @@ class _RoleSums:
             talk_hours=round(self.talk_ms / MS_AN_HOUR, 4),
             scored_hours=round(self.scored_ms / MS_AN_HOUR, 4),
             dominant=dominant,
-            confidence=None if dominant is None else round(scores[dominant], 4),
+            dominant_score=None if dominant is None else round(scores[dominant], 4),
             scores={label: round(score, 4) for label, score in scores.items()},
             change={label: round(change / self.changes, 4) for label, change in self.change.items()},
             changes=self.changes,

@@ -126,7 +126,7 @@ _CALLS = (
         for role in ROLES
         for column in (
             Column(f"{role}_dominant", "text", f"the {role}'s dominant emotion; null: no such channel, no speech"),
-            Column(f"{role}_confidence", "number", "its mean score, 0 to 1"),
+            Column(f"{role}_confidence", "number", "its mean score where it is on top, 0 to 1"),
             Column(f"{role}_talk_share", "number", f"the {role}'s part of the talk time, 0 to 1"),
         )
     ),
@@ -144,6 +144,8 @@ _CALLS = (
     Column("rtfx", "number", "seconds of call per second of analysis"),
     Column("analysed_at", "moment", "when"),
     Column("metadata", "text", "the job's metadata, a JSON object"),
+    Column("speakers_confidence", "number", "how far to trust a split of a mono call by its voices, 0 to 1"),
+    Column("embeddings_uri", "text", "where the windows' embeddings lie; null: none were asked for"),
 )  # fmt: skip
 
 _CHANNELS = (
@@ -156,7 +158,7 @@ _CHANNELS = (
     Column("windows", "integer", "how many windows were scored"),
     Column("scored_ms", "integer", "their time; weigh the scores by it"),
     Column("dominant", "text", "the label with the highest mean score; null: no speech"),
-    Column("confidence", "number", "its mean score, 0 to 1"),
+    Column("confidence", "number", "its mean score where it is on top, 0 to 1"),
     Column("dominant_share", "number", "share of the scored time in which it is on top"),
     Column("volatility", "number", "how much the emotion changes between windows, 0 to 1"),
     *score_columns("score", "mean score of {label}, weighted by the windows' time"),
@@ -216,6 +218,8 @@ def _call(stored: StoredReport, metadata_keys: Sequence[str]) -> Row:
         provenance.rtfx,
         provenance.analysed_at,
         json.dumps(report.metadata, ensure_ascii=False, sort_keys=True),
+        None if report.speakers is None else report.speakers.confidence,
+        None if report.embeddings is None else report.embeddings.uri,
         *(report.metadata.get(key) for key in metadata_keys),
     )
 

@@ -87,13 +87,13 @@ def test_emotions_are_weighed_by_time() -> None:
     (group,) = summed("agent", upset("ann"), calm("ann")).groups
     agent, customer = group.roles
 
-    assert (agent.role, agent.channels, agent.dominant, agent.confidence) == ("agent", 2, "neutral", 0.7)
+    assert (agent.role, agent.channels, agent.dominant, agent.dominant_score) == ("agent", 2, "neutral", 0.7)
     assert (agent.scored_hours, agent.talk_hours) == (round(12_000 / HOUR_MS, 4),) * 2
     # angry: 4 s of 0.8, 6 s of 0.2, 40 s of none
     assert customer.scores["angry"] == round((4 * 0.8 + 6 * 0.2) / 50, 4)
     assert customer.scores["sad"] == round((4 * 0.2 + 6 * 0.8 + 20 * 0.9 + 20 * 0.2) / 50, 4)
     assert customer.dominant == "sad"
-    assert customer.confidence == customer.scores["sad"]
+    assert customer.dominant_score == customer.scores["sad"]
     assert sum(customer.scores.values()) == pytest.approx(1, abs=1e-3)
     # Only one of the two calls has speech in both quarters
     assert (customer.changes, customer.change["happy"], customer.change["sad"]) == (1, 0.7, -0.7)

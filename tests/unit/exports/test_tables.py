@@ -105,6 +105,7 @@ def test_what_a_report_lacks_is_null() -> None:
     silent = silent.model_copy(update={"channels": (channel,)})
 
     (row,) = rows_of(silent, "calls")
+    assert (row["speakers_confidence"], row["embeddings_uri"]) == (None, None)
     missing = (
         "talk_ms",
         "silence_ms",
@@ -131,4 +132,4 @@ def test_no_table_lost_a_column_or_changed_its_type() -> None:
     assert kinds["windows"][10:] == [
         *((f"score_{label}", "number") for label in STANDARD_LABELS), ("other_scores", "text"),
     ]  # fmt: skip
-    assert [len(columns) for columns in kinds.values()] == [42, 37, 20, 8, 3]
+    assert [len(columns) for columns in kinds.values()] == [44, 37, 20, 8, 3]
