@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from config.settings import S3Settings, Settings, TriggersSettings, known_variables
+from warmline.calls.categories.conditions import KINDS
+from warmline.calls.categories.rules import CategoryRules
 from warmline.triggers.rules import Rules
 from warmline.triggers.rules_file import RuleEntry
 
@@ -74,3 +76,20 @@ def test_the_rules_of_the_guide_can_be_used(tmp_path: Path) -> None:
         assert Rules.load(settings).warnings() == []
     keys = set(re.findall(r"^\| `(?:\[rule\.)?(\w+)", guide.read_text(), re.MULTILINE))
     assert set(RuleEntry.model_fields) - {"buckets"} <= keys  # `bucket` tells of it
+
+
+def test_the_categories_of_the_guide_can_be_used(tmp_path: Path) -> None:
+    guide, file = ROOT / "docs" / "categories.md", tmp_path / "categories.toml"
+    examples = blocks(guide, "toml")
+    assert examples
+    for example in examples:
+        file.write_text(example)
+        assert CategoryRules.read(file).categories
+    text = guide.read_text()
+    told = set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))))
+    assert told >= {*KINDS, *(key for kind in KINDS.values() for key in kind.model_fields if key != "kind")}
+    for kind, cls in KINDS.items():
+        keys = re.findall(rf"^\| `{kind}` \|[^|]*\|([^|]*)\|", text, re.MULTILINE)[0]
+        own = set(re.findall(r"`([a-z_]+)`", keys))
+        every = {"kind", "name", "after", "after_seconds", "before", "before_seconds"}
+        assert own | every | {"part"} == {*cls.model_fields} | every | {"part"}, kind
