@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,7 +25,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from config.settings import Settings
-from warmline.jobs.deliveries import Delivery, DeliveryStatus, Endpoint
+from warmline.jobs.deliveries import EVENT_DIGITS, Delivery, DeliveryStatus, Endpoint
 from warmline.jobs.delivery_ledger import DeliveryLedger
 from warmline.jobs.errors import EndpointNotFound, LedgerUnavailable
 from warmline.webhooks.intake import Intake
@@ -42,6 +42,7 @@ SWITCH_SECONDS: Final = 1.0  # between two tries to switch webhooks off
 LAST_POSTS_SECONDS: Final = 1.5  # for which posts that are under way are waited for at the end
 STOP_SECONDS: Final = 2.5
 LEDGER_THREADS: Final = 4
+READY: Final = 32  # of a receiver's deliveries, read at once and posted one after another
 NAME_THREADS: Final = 64  # that wait for name servers, at most
 
 _T = TypeVar("_T")
@@ -74,6 +75,7 @@ class Deliverer:
         self._held_until = self._begun_at = 0.0
         self._endpoints: dict[str, Endpoint] = {}
         self._pending: dict[str, int] = {}
+        self._ready: dict[str, deque[Delivery]] = {receiver_id: deque() for receiver_id in self._receivers}
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._dropped = 0
 
@@ -193,6 +195,8 @@ class Deliverer:
 
     async def _turn(self) -> None:
         if not self._is_held():
+            for ready in self._ready.values():
+                ready.clear()
             await self._sleep(TRY_SECONDS)
             return
         disabled = [endpoint.id for endpoint in self._endpoints.values() if endpoint.disabled_at]
@@ -204,16 +208,24 @@ class Deliverer:
 
     async def _post_due(self) -> float:
         """Begins to post what is due, as far as there is room; returns when to look again, in seconds."""
-        busy = Counter(delivery_id[-8:] for delivery_id in self._under_way)
-        room = {endpoint_id: max(0, self._share - busy[endpoint_id]) for endpoint_id in self._endpoints}
+        room = {i: 0 if self._ready.setdefault(i, deque()) else READY for i in self._endpoints}
+        known = {*self._under_way, *(delivery.id for ready in self._ready.values() for delivery in ready)}
         seconds = TRY_SECONDS
-        for endpoint_id, due in (await self._safely(self._ledger.due, room, set(self._under_way))).items():
+        for endpoint_id, due in (await self._safely(self._ledger.due, room, known)).items():
             self._pending[endpoint_id] = due.pending
             if room[endpoint_id] and due.next_seconds is not None:
                 seconds = min(seconds, max(0.01, due.next_seconds))
-            for delivery in due.now:
-                self._under_way[delivery.id] = asyncio.create_task(self._deliver(delivery))
+            self._ready[endpoint_id].extend(due.now)
+            self._begin_posts(endpoint_id)
         return seconds
+
+    def _begin_posts(self, endpoint_id: str) -> None:
+        """Posts what is ready for an endpoint, up to its share of what may be under way."""
+        busy = Counter(delivery_id[EVENT_DIGITS:] for delivery_id in self._under_way)[endpoint_id]
+        ready = self._ready[endpoint_id]
+        while ready and busy < self._share and self._is_held():
+            delivery, busy = ready.popleft(), busy + 1
+            self._under_way[delivery.id] = asyncio.create_task(self._deliver(delivery))
 
     # One delivery
 
@@ -225,7 +237,9 @@ class Deliverer:
             await asyncio.sleep(TRY_SECONDS)
         finally:
             del self._under_way[delivery.id]
-            self._wake.set()
+            self._begin_posts(delivery.endpoint_id)
+            if not self._ready[delivery.endpoint_id]:
+                self._wake.set()  # more may be due
 
     async def _try(self, delivery: Delivery) -> None:
         receiver, endpoint = self._receivers.get(delivery.endpoint_id), self._endpoints[delivery.endpoint_id]

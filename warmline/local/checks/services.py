@@ -146,7 +146,7 @@ def webhooks(settings: Settings) -> Iterator[Finding]:
             yield warn("webhooks", "addresses are set, and nobody is told", mend)
         return
     told = (
-        f"{len(state.endpoints)} addresses: {state.pending} pending, {state.failed} failed, {state.waiting} wait"
+        f"addresses: {len(state.endpoints)}; {state.pending} pending, {state.failed} failed, {state.waiting} wait"
     )
     if not state.delivering:
         yield warn("webhooks", f"{told}; nobody delivers", "Start the API with WARMLINE_WEBHOOKS_URLS.")
