@@ -18,6 +18,7 @@ from warmline.pictures.drawing import (
     clean,
     counted,
     group,
+    joined,
     path,
     rect,
     shortened,
@@ -165,7 +166,7 @@ def _draw_tones(parent: Element, scale: TimeScale, channel: ChannelReport, base:
     if not boxes:
         return
     path(parent, "".join(boxes), fill=PAPER, stroke=SOFT_INK, stroke_width=1)
-    free = float(scale.left)
+    free = scale.left - 6.0
     signs = group(parent, text_anchor="middle", font_size=SMALL, fill=SOFT_INK)
     for tone in channel.tones:
         middle = (scale.x(tone.start_ms) + scale.x(tone.end_ms)) / 2
@@ -249,9 +250,14 @@ def bracket(parent: Element, left: float, right: float, y: float, dashes: str = 
 
 
 def draw_category(parent: Element, scale: TimeScale, match: CategoryMatch, y: float) -> float:
-    """Where a category applies: brackets with the role; dashed for the whole call. Returns its end."""
-    name = text(parent, LABELS_X, y + 12, shortened(match.category, scale.left - LABELS_X - 12))
-    add(name, "title").text = clean(match.category)  # what a pointer that rests on it shows
+    """Where a category applies: brackets, of several roles each with its own; dashed for the whole call.
+
+    Returns the lane's end.
+    """
+    roles = _by_role(match)
+    whole = match.category if len(roles) != 1 else joined([match.category, *roles])
+    name = text(parent, LABELS_X, y + 12, shortened(whole, scale.left - LABELS_X - 12))
+    add(name, "title").text = clean(whole)  # what a pointer that rests on it shows
     if not match.ranges:
         bracket(parent, scale.left, scale.right, y + 4, dashes="6 4")
         middle, words = (scale.left + scale.right) / 2, "the whole call"
@@ -260,13 +266,16 @@ def draw_category(parent: Element, scale: TimeScale, match: CategoryMatch, y: fl
         text(parent, middle, y + 12, words, text_anchor="middle", font_size=SMALL)
         return y + CATEGORY_HEIGHT
     _ground(parent, scale, y + 8)
-    for role, spans in _by_role(match).items():
-        placed = on_pixels(spans, scale)
-        for place, (left, right) in enumerate(placed):
-            bracket(parent, left, right, y + 4)
-            following = placed[place + 1][0] if place + 1 < len(placed) else scale.right
-            if role and right + text_width(role, SMALL) + 8 <= following:
-                text(parent, right + 4, y + 12, role, font_size=SMALL, fill=SOFT_INK)
+    placed = sorted(
+        (left, right, role if len(roles) > 1 else "")
+        for role, spans in roles.items()
+        for left, right in on_pixels(spans, scale)
+    )
+    for place, (left, right, role) in enumerate(placed):
+        bracket(parent, left, right, y + 4)
+        following = min((each[0] for each in placed[place + 1 :]), default=float(scale.right))
+        if role and right + text_width(role, SMALL) + 8 <= following:
+            text(parent, right + 4, y + 12, role, font_size=SMALL, fill=SOFT_INK)
     return y + CATEGORY_HEIGHT
 
 

@@ -19,7 +19,7 @@ from warmline.pictures.signs import sign_samples
 from warmline.pictures.time_axis import TimeScale, length
 
 WIDTH: Final = 1040
-LEFT: Final = 172
+LEFT: Final = 196
 RIGHT_MARGIN: Final = 36
 MAX_CATEGORIES: Final = 12
 USUAL_EMOTION: Final = "angry"

@@ -119,10 +119,19 @@ def test_what_is_left_out_is_a_band_and_no_silence() -> None:
 def test_a_category_has_a_bracket_where_it_applies() -> None:
     matches = (category("angry late", (30_000, 40_000), (70_000, 72_000)), category("all of it"))
     svg = timeline_svg(two_sides(categories=Categories(digest="0" * 16, matches=matches)))
-    assert {"angry late", "all of it", "the whole call"} <= set(words(svg))
-    assert words(svg).count("customer") == 3  # the lane's, and one at each range
+    assert {"angry late · customer", "all of it", "the whole call"} <= set(words(svg))
     brackets = re.findall(r"M([\d.]+) [\d.]+v8m0 -4H([\d.]+)m0 -4v8", svg)
     assert (f"{at(30_000, 100_000):.1f}", f"{at(40_000, 100_000):.1f}") in brackets
+
+
+def test_a_category_of_both_sides_says_at_each_range_whose_it_is() -> None:
+    ranges = [
+        MatchedRange(start_ms=10_000, end_ms=20_000, channel=0, role="agent"),
+        MatchedRange(start_ms=50_000, end_ms=60_000, channel=1, role="customer"),
+    ]
+    matches = (CategoryMatch(category="loud", ranges=tuple(ranges)),)
+    said = words(timeline_svg(two_sides(categories=Categories(digest="0" * 16, matches=matches))))
+    assert said[said.index("loud") : said.index("loud") + 3] == ["loud", "agent", "customer"]
 
 
 def test_of_many_categories_the_others_are_counted() -> None:
@@ -148,6 +157,10 @@ def test_the_line_is_the_emotion_that_was_asked_for() -> None:
     usual, sad = timeline_svg(report), timeline_svg(report, "sad")
     assert usual == timeline_svg(report, "angry") != sad
     assert "score of sad" in words(sad)
+    # It is as high as that emotion's score, over the bar of whatever is on top
+    (left, _, _, base), (_, sad_top, _, _) = filled(sad, "url(#wl-angry)")[0], filled(sad, "url(#wl-sad)")[0]
+    heights = [float(y) for x, y in re.findall(r"M([\d.]+) ([\d.]+)H", sad) if float(x) == left]
+    assert base - min(heights) == pytest.approx((base - sad_top) * (0.4 / 8) / 0.5, abs=0.6)
     with pytest.raises(InvalidRequest, match="neutral, other, sad"):
         timeline_svg(report, "sadness")
 
