@@ -17,7 +17,7 @@ from warmline.pictures.png import png
 
 Pixels = NDArray[np.float64]
 
-SIDE = 48  # pixels of a swatch: a whole number of tiles
+SIDE = 16  # pixels of a swatch: a whole number of tiles
 
 # Machado, Oliveira and Fernandes (2009), "A Physiologically-based Model for Simulation of Color Vision
 # Deficiency": the matrices of severity 1.0, for linear RGB.

@@ -17,6 +17,7 @@ from tests.pictures_read import NAMESPACE, description, filled, parsed, shapes, 
 from warmline.calls.report import (
     Categories,
     CategoryMatch,
+    Interruption,
     MatchedRange,
     ModelProvenance,
     Report,
@@ -426,7 +427,24 @@ CROWDED: dict[str, Callable[[], Report]] = {
     ),
     "less than a second": lambda: make_report(*sides(2, 900, 1000), duration_ms=900),
     "two sides": two_sides,
+    "silences side by side": lambda: make_report(
+        made_side("mono", windows=[(n * 10_000, n * 10_000 + 6000, {"sad": 0.6}) for n in range(100)]),
+        duration_ms=1_000_000,
+    ),
 }
+
+
+def test_of_many_sides_the_legend_does_not_name_each() -> None:
+    three = [made_side(f"s{n}", windows=[(n * 1000, n * 1000 + 5000, {"sad": 0.6})]) for n in range(3)]
+    report = make_report(*three, duration_ms=20_000)
+    assert report.conversation is not None
+    found = report.conversation.interruptions or tuple(
+        Interruption(by=f"s{n}", by_channel=n, of="s0", of_channel=0, start_ms=5000, end_ms=6000, overlap_ms=1000)
+        for n in (1, 2)
+    )
+    conversation = report.conversation.model_copy(update={"interruptions": found})
+    svg = timeline_svg(report.model_copy(update={"conversation": conversation}))
+    assert "one below interrupts" in words(svg)
 
 
 @pytest.mark.parametrize("call", CROWDED)
