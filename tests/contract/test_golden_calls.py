@@ -268,6 +268,22 @@ def test_an_utterance_tells_who_speaks_when(quarrel: Report, engine: Engine, tmp
     assert [channel.speech for channel in report.channels] == [channel.speech for channel in quarrel.channels]
 
 
+def test_an_utterance_without_what_is_excluded(engine: Engine, tmp_path: Path) -> None:
+    # Given a channel with something in its middle that is left out, and the same channel without it
+    before, between, after = voice(2), tone(1.5, 425), voice(3)
+    asked = Options(granularity="utterance", exclude=(ExcludedRange(start_seconds=2, end_seconds=3.5),))
+    cut = analyze(write_call(tmp_path / "cut.wav", [np.concatenate((before, between, after))]), engine, asked)
+    plain = analyze(
+        write_call(tmp_path / "plain.wav", [np.concatenate((before, after))]),
+        engine,
+        Options(granularity="utterance"),
+    )
+    # Then they score the same, and the window tells of the whole call
+    (whole,), (short,) = cut.channels[0].windows, plain.channels[0].windows
+    assert list(whole.scores.values()) == pytest.approx(list(short.scores.values()), abs=1e-5)
+    assert (whole.start_ms, whole.end_ms) == (0, 6500)
+
+
 @pytest.fixture(scope="module")
 def spoken() -> Samples:
     """13 s with pauses of every length: no silence at either end."""
