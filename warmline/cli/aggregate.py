@@ -117,7 +117,7 @@ def _of_calls(group: Group, by: tuple[str, ...]) -> list[Text]:
     return [
         *(Text("-" if group.group[name] is None else str(group.group[name])) for name in by),
         Text(f"{group.calls:,}"),
-        Text(f"{group.hours:,.1f}"),
+        Text(f"{group.hours:,.2f}"),
         *(Text("" if share is None else f"{share:.0%}") for share in shares),
         Text("" if interruptions is None else f"{interruptions:.1f}"),
     ]
