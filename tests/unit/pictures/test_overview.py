@@ -93,6 +93,8 @@ def test_lengths_flags_and_categories_are_counted() -> None:
     assert count("30 s to 1 min") == "0"
     assert count("an hour and more") == "1 (25%)"
     assert (count("mono"), count("clipping"), count("late anger")) == ("2 (50%)", "1 (25%)", "2 (50%)")
+    order = ["Lengths", "under 30 s", "Flags", "mono", "clipping", "Categories", "late anger", "All calls"]
+    assert [word for word in said if word in order] == order
 
 
 def test_of_many_categories_the_rest_are_one_line() -> None:
