@@ -153,6 +153,12 @@ def test_lines_come_out_in_their_order_and_what_is_no_report_as_it_was(tmp_path:
     assert Report.model_validate_json(first).categories == ANGRY.match(report())
     assert second == "no report"
     assert Report.model_validate_json(third).categories == ANGRY.match(report(0.1))
+    # and once more: what needs no change is among them
+    file.write_bytes(out.getvalue())
+    again = io.BytesIO()
+    changes = [each.change for each in rewrite_lines(LinesShelf(file), ANGRY, again)]
+    assert changes == [Change.CURRENT, Change.UNREADABLE, Change.CURRENT]
+    assert again.getvalue() == out.getvalue()
 
 
 # What a run remembers
@@ -182,6 +188,16 @@ def test_what_is_remembered() -> None:
     assert Remembered(rules("c0"), note).find(ref(1)) is None
     assert Remembered(asked, note[:-1]).find(ref(1)) is None
     assert Remembered(asked, b"\x00" * 40).find(ref(1)) is None
+
+
+def test_what_came_and_what_went() -> None:
+    tally = Tally()
+    for before, after in [(("a", "b"), ("b", "c")), (("a",), ("a",)), ((), ("c",))]:
+        tally.add(Outcome(place="x", change=Change.WRITTEN, before=before, after=after))
+    assert tally.before == {"a": 2, "b": 1}
+    assert tally.after == {"a": 1, "b": 1, "c": 2}
+    assert tally.came == {"c": 2}
+    assert tally.went == {"a": 1}
 
 
 def test_only_so_many_troubles_are_kept() -> None:

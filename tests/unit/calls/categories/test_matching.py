@@ -189,6 +189,13 @@ def test_windows_that_overlap_count_once_with_their_mean() -> None:
     assert ranges_of(f"{condition}0.2\nfor_seconds = 6.001", report) is None
 
 
+def test_a_sum_of_scores_is_as_exact_as_it_is_written() -> None:
+    report = call([(0, 5000, {"angry": 0.1, "sad": 0.2, "fearful": 0.3})])  # in binary their sum is no 0.6
+    condition = '[[all]]\nkind = "emotion"\nemotion = ["sad", "fearful", "angry"]\n'
+    assert match_of(f"{condition}at_least = 0.6", report) is not None
+    assert match_of(f"{condition}at_most = 0.6", report) is not None
+
+
 def test_smoothing_takes_out_a_lone_window() -> None:
     lone = call([(0, 4000, CALM), (4000, 8000, {"angry": 0.9}), (8000, 12_000, CALM)])
     steady = call([(0, 4000, ANGRY), (4000, 8000, {"angry": 0.9}), (8000, 12_000, ANGRY)])
