@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from config.settings import AudioSettings
+from config.settings import AudioSettings, EmotionSettings
 from tests.analysts import analyst_with
 from warmline.audio.call import open_call
 from warmline.calls.analyze import analyze_call
@@ -15,9 +15,18 @@ from warmline.calls.embeddings import EmbeddingWriter
 from warmline.calls.heard import milliseconds
 from warmline.calls.report import Report, SourceFacts
 from warmline.emotion.engine import Embeddings, Engine
+from warmline.emotion.loading import load_engine
 from warmline.jobs.records import Options
 
 CALL = Path(__file__).parents[2] / "samples" / "calls" / "call-001-billing.wav"  # 24 s, two channels
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    """The mini model, four windows at once as a GPU takes them: batches of both channels, two under way."""
+    made = load_engine(EmotionSettings(model="mini", device="cpu", precision="fp32"), threads=1)
+    made.windows_at_once = 4
+    return made
 
 
 def analyse(engine: Engine, options: Options, writer: EmbeddingWriter | None = None) -> Report:
