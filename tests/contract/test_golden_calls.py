@@ -213,6 +213,7 @@ def test_nothing_is_scored_across_what_is_excluded(engine: Engine, tmp_path: Pat
     path = write_call(tmp_path / "call.wav", [side(9, (4, voice(1.2)), (5.8, voice(1.2)), noise_dbfs=None)])
     (joined,) = analyze(path, engine).channels[0].windows
     assert joined.duration_ms > 2500
+    assert joined.speech_share == pytest.approx(2.4 / 3.2, abs=0.06)
     # When that is left out, then they are two
     between = Options(exclude=(ExcludedRange(start_seconds=5.4, end_seconds=5.6),))
     windows = analyze(path, engine, between).channels[0].windows

@@ -50,7 +50,7 @@ def in_parts(windows: Sequence[ScoredWindow], duration_ms: int, count: int) -> t
     inside: list[list[tuple[int, Scores]]] = [[] for _ in range(count)]
     for window in windows:
         first = min(window.start_ms * count // max(duration_ms, 1), count - 1)
-        for part in range(max(first - 1, 0), count):  # one before, because edges are rounded
+        for part in range(first, count):
             if edges[part] >= window.end_ms:
                 break
             overlap_ms = min(window.end_ms, edges[part + 1]) - max(window.start_ms, edges[part])
