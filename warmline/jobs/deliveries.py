@@ -90,7 +90,7 @@ class EndedJob:
 
     job: Job | None
     report: ReportLocation | None
-    report_json: str | None  # where Redis keeps it, unless it is too long
+    report_bytes: int = 0  # its report's length, where Redis keeps that
 
 
 class Endpoint(Record):

@@ -26,7 +26,6 @@ from warmline.jobs.records import Job, ReportLocation
 from warmline.jobs.rows import milliseconds
 
 CHUNK = 1000
-MAX_REPORT_BYTES = 4 * 1024**2  # a longer report is not looked into
 
 _Place = tuple[int, str]  # time of the event in ms and delivery id: the order of listings, newest first
 
@@ -107,20 +106,20 @@ class DeliveryLedger(Connection):
                 pipe.hmget(keys.job(job_id), "job", "report")
                 pipe.strlen(keys.report(job_id))
             answers = pipe.execute()
-            rows, sizes = answers[::2], answers[1::2]
-            short = [0 < size <= MAX_REPORT_BYTES for size in sizes]
-            for job_id, is_short in zip(job_ids, short, strict=True):
-                if is_short:
-                    pipe.get(keys.report(job_id))
-            reports = iter(pipe.execute())
         return [
             EndedJob(
                 job=job and Job.model_validate_json(job),
                 report=location and ReportLocation.model_validate_json(location),
-                report_json=next(reports) if is_short else None,
+                report_bytes=size,
             )
-            for (job, location), is_short in zip(rows, short, strict=True)
+            for (job, location), size in zip(answers[::2], answers[1::2], strict=True)
         ]
+
+    @redis_answers()
+    def reports(self, job_ids: Sequence[str]) -> list[str | None]:
+        """The reports that Redis keeps of these jobs, in this order: all at once in memory."""
+        found: list[str | None] = self._redis.mget([keys.report(job_id) for job_id in job_ids])
+        return found
 
     @redis_answers()
     def add(self, token: str, endpoint_id: str, place: str, deliveries: Sequence[Delivery]) -> bool:

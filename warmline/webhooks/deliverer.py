@@ -242,11 +242,11 @@ class Deliverer:
                 self._wake.set()  # more may be due
 
     async def _try(self, delivery: Delivery) -> None:
-        receiver, endpoint = self._receivers.get(delivery.endpoint_id), self._endpoints[delivery.endpoint_id]
+        receiver, endpoint = self._receivers.get(delivery.endpoint_id), self._endpoints.get(delivery.endpoint_id)
         delay_seconds = 0.0
         if receiver is None:
             changed = given_up(delivery, _unposted("Its address is not among WARMLINE_WEBHOOKS_URLS any more."))
-        elif endpoint.disabled_at is not None:
+        elif endpoint is not None and endpoint.disabled_at is not None:
             changed = given_up(delivery, _unposted("The receiver answered 410 Gone before; `enable` it first."))
         else:
             answer = await receiver.post(delivery.webhook_id, delivery.body)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Final
@@ -17,7 +17,7 @@ import structlog
 
 from config.settings import Settings
 from warmline.jobs.deliveries import Delivery, EndedJob, Ending
-from warmline.jobs.delivery_ledger import MAX_REPORT_BYTES, DeliveryLedger
+from warmline.jobs.delivery_ledger import DeliveryLedger
 from warmline.jobs.errors import TransientError, WarmlineError
 from warmline.jobs.records import ReportLocation
 from warmline.objects.store import ObjectStore
@@ -27,7 +27,9 @@ log = structlog.get_logger()
 
 CHUNK_ENDINGS: Final = 100
 MOST_PENDING: Final = 100_000  # of one receiver
-STORE_THREADS: Final = 8
+MAX_REPORT_BYTES: Final = 4 * 1024**2  # a longer report is not looked into
+MOST_BYTES: Final = 16 * 1024**2  # of reports that are read at once
+STORE_THREADS: Final = 4
 STORE_SECONDS: Final = 4.0
 STORE_REST_SECONDS: Final = 30.0  # for which a store that does not answer is not asked
 
@@ -80,19 +82,24 @@ class Intake:
     def _bodies(self, endings: Sequence[Ending]) -> Sequence[tuple[Ending, str]]:
         jobs = [ending for ending in endings if ending.event.startswith("job.")]
         ended = dict(zip((ending.place for ending in jobs), self._ended(jobs), strict=True))
-        summaries = self._summaries({e.place: ended[e.place] for e in jobs if e.event == "job.succeeded"})
+        summaries = self._summaries([(e, ended[e.place]) for e in jobs if e.event == "job.succeeded"])
         events = [event_of(e, ended.get(e.place), summaries.get(e.place)) for e in endings]
         return [(ending, body_of(event)) for ending, event in zip(endings, events, strict=True)]
 
     def _ended(self, jobs: Sequence[Ending]) -> Sequence[EndedJob]:
         return self._ledger.ended_jobs([ending.subject_id for ending in jobs])
 
-    def _summaries(self, ended: Mapping[str, EndedJob]) -> dict[str, Summary | None]:
-        found = {place: Summary.of(job.report_json) for place, job in ended.items() if job.report_json}
+    def _summaries(self, succeeded: Sequence[tuple[Ending, EndedJob]]) -> dict[str, Summary | None]:
+        """By the ending's place."""
+        here = [(e, job.report_bytes) for e, job in succeeded if 0 < job.report_bytes <= MAX_REPORT_BYTES]
+        found: dict[str, Summary | None] = {}
+        for endings in _lots(here):
+            reports = self._ledger.reports([ending.subject_id for ending in endings])
+            found |= {e.place: Summary.of(text) for e, text in zip(endings, reports, strict=True) if text}
         elsewhere = {
-            place: job.report
-            for place, job in ended.items()
-            if place not in found and job.report is not None and job.report.bucket is not None
+            ending.place: job.report
+            for ending, job in succeeded
+            if not job.report_bytes and job.report is not None and job.report.bucket is not None
         }
         if elsewhere and time.monotonic() >= self._store_rests_until:
             with ThreadPoolExecutor(STORE_THREADS) as threads:
@@ -121,6 +128,20 @@ class Intake:
 def body_of(event: Event) -> str:
     """An event as it is posted."""
     return event.model_dump_json()
+
+
+def _lots(reports: Sequence[tuple[Ending, int]]) -> Iterator[list[Ending]]:
+    """Endings whose reports, of these lengths, may be read at once."""
+    lot: list[Ending] = []
+    total = 0
+    for ending, size_bytes in reports:
+        if lot and total + size_bytes > MOST_BYTES:
+            yield lot
+            lot, total = [], 0
+        lot.append(ending)
+        total += size_bytes
+    if lot:
+        yield lot
 
 
 def _delivery(ending: Ending, body: str, receiver_id: str) -> Delivery:

@@ -11,6 +11,7 @@ from tests.made_reports import made_side, make_report
 from warmline.jobs.deliveries import EndedJob, Ending
 from warmline.jobs.records import Job, ReportLocation, Source
 from warmline.webhooks.events import Summary, event_of
+from warmline.webhooks.intake import MAX_REPORT_BYTES, MOST_BYTES, _lots
 
 JOB = Job(
     id="a" * 32,
@@ -33,7 +34,7 @@ def test_a_job_that_succeeded_with_its_report_in_a_few_lines() -> None:
         duration_ms=10_000,
     )
     location = ReportLocation(in_redis=True, bucket="reports", key="x.json")
-    ended = EndedJob(job=JOB, report=location, report_json=report.model_dump_json())
+    ended = EndedJob(job=JOB, report=location)
     event = json.loads(
         event_of(ending("job.succeeded"), ended, Summary.of(report.model_dump_json())).model_dump_json()
     )
@@ -58,13 +59,13 @@ def test_a_job_that_succeeded_with_its_report_in_a_few_lines() -> None:
 
 def test_a_job_that_failed_says_why() -> None:
     failure = {"code": "not_audio", "message": "The content is not audio."}
-    ended = EndedJob(job=JOB, report=None, report_json=None)
+    ended = EndedJob(job=JOB, report=None)
     data = json.loads(event_of(ending("job.failed", json.dumps(failure)), ended, None).model_dump_json())["data"]
     assert (data["status"], data["failure"], data["report"]) == ("failed", failure, None)
 
 
 def test_a_job_that_was_forgotten_meanwhile_is_told_by_its_id() -> None:
-    forgotten = EndedJob(job=None, report=None, report_json=None)
+    forgotten = EndedJob(job=None, report=None)
     data = json.loads(event_of(ending("job.dead"), forgotten, None).model_dump_json())["data"]
     assert (data["job_id"], data["status"], data["source"], data["metadata"]) == ("a" * 32, "dead", None, None)
 
@@ -80,6 +81,15 @@ def test_a_batch_in_figures() -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"channels": 3}', "null", '{"provenance": []}', "\ud800"])
 def test_what_is_no_report_has_no_summary(text: str) -> None:
     assert Summary.of(text.encode(errors="replace")) is None
+
+
+def test_long_reports_are_read_a_few_at_a_time() -> None:
+    sizes = [MAX_REPORT_BYTES] * 9 + [10] * 90
+    made = [(ending("job.succeeded", subject_id=str(n)), size) for n, size in enumerate(sizes)]
+    lots = list(_lots(made))
+    assert [each.subject_id for lot in lots for each in lot] == [str(n) for n in range(99)]
+    assert [sum(sizes[int(each.subject_id)] for each in lot) <= MOST_BYTES for lot in lots] == [True] * 3
+    assert list(_lots([])) == []
 
 
 def test_an_ending_has_one_delivery_for_an_endpoint_and_one_id_for_all() -> None:
