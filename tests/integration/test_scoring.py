@@ -14,6 +14,7 @@ import pytest
 from config.settings import RedisSettings, S3Settings
 from tests.integration.desks import NewDesk, job_for, left_in_scratch
 from tests.servers import running_s3
+from tests.unit.calls.categories.category_files import rules_of
 from warmline.calls.report import Report
 from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.ledger import Ledger
@@ -50,6 +51,20 @@ def test_the_report_is_where_the_settings_say(new_desk: NewDesk, call: Source, r
     text = in_redis or desk.store.get_report(state.report)
     assert Report.model_validate_json(text).job_id == job.id
     assert left_in_scratch(desk) == []
+
+
+def test_a_report_is_matched_with_the_categories_as_it_is_made(new_desk: NewDesk, call: Source) -> None:
+    rules = rules_of('[[category]]\nname = "any"\n[[category.all]]\nkind = "duration"\nat_least_seconds = 1')
+    desk = replace(new_desk(results="both"), categories=rules)
+    job = job_for(call, options=Options(roles=("matched",)))
+    desk.attempt(job)
+    location = desk.ledger.get(job.id).report
+    assert location is not None
+    for text in (desk.ledger.report(job.id), desk.store.get_report(location)):
+        assert text is not None
+        report = Report.model_validate_json(text)
+        assert report.categories == rules.match(report)
+        assert report.categories.matches
 
 
 def test_the_reports_key_is_made_of_object_options_and_model(new_desk: NewDesk, call: Source) -> None:
