@@ -30,8 +30,8 @@ SHARPNESS: Final = 15.0
 CHANGE_WITHIN: Final = 0.02
 CHANGE_AT_PAUSE: Final = 0.2
 SURE: Final = 0.9  # a piece below this posterior is uncertain
-# The cosine of the two clusters' centres. Of 60 calls of two speakers, those up to 0.52 were all split right, and half
-# of those above 0.61; of 16 calls of one speaker two were below 0.6.
+# The cosine of the two clusters' centres. Of 60 calls of two speakers, those up to 0.52 were all split right, and
+# half of those above 0.61; of 16 calls of one speaker two were below 0.6.
 CLEARLY_TWO: Final = 0.35
 ONE_VOICE: Final = 0.7
 MIN_CLIPS: Final = 4  # fewer say nothing of a second voice
