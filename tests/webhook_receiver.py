@@ -100,6 +100,8 @@ def running_receiver(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
+            if len(body) < int(self.headers["content-length"]):
+                return  # the sender was killed in the middle of it
             headers = {name.lower(): value for name, value in self.headers.items()}
             status = receiver.take(Taken(self.path, headers, body))
             try:
