@@ -241,12 +241,12 @@ def add_many(format_: str, scratch: Path, count: int, days: int) -> tuple[list[L
 
 
 def test_many_days_in_no_order_lose_nothing_and_keep_few_files_open(tmp_path: Path) -> None:
-    written, most_open = add_many("csv", tmp_path, 600, days=150)
+    written, most_open = add_many("csv", tmp_path, 450, days=150)
 
     assert 2 <= most_open <= 2 * lots.OPEN_LOTS
     assert len({lot.number for lot in written}) == len(written) > 150
     lines = sum(path.read_bytes().count(b"\n") - 1 for lot in written for path in lot.files.values())
-    assert lines == 60_600
+    assert lines == 45_450
 
 
 def test_rows_wait_in_a_bounded_memory(tmp_path: Path) -> None:
