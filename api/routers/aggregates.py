@@ -88,9 +88,11 @@ def _alone(turn: threading.Lock) -> Iterator[None]:
         turn.release()
 
 
-def _in_time(reports: Iterable[StoredReport | Unreadable]) -> Iterator[StoredReport | Unreadable]:
+def _in_time(
+    reports: Iterable[StoredReport | Unreadable], seconds: float = MAX_SECONDS
+) -> Iterator[StoredReport | Unreadable]:
     """The same, as long as there is time. A store that does not answer makes every report a long wait."""
-    deadline, unreadable = time.monotonic() + MAX_SECONDS, 0
+    deadline, unreadable = time.monotonic() + seconds, 0
     for read, report in enumerate(reports, start=1):
         yield report
         unreadable += isinstance(report, Unreadable)
@@ -98,5 +100,5 @@ def _in_time(reports: Iterable[StoredReport | Unreadable]) -> Iterator[StoredRep
             if 2 * unreadable > read:
                 raise StoreUnavailable
             raise BatchTooLarge(
-                f"In {MAX_SECONDS:.0f} s {read:,} reports were read, and there are more; use `warmline aggregate`."
+                f"In {seconds:.0f} s {read:,} reports were read, and there are more; use `warmline aggregate`."
             )

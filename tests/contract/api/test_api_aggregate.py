@@ -10,12 +10,13 @@ import httpx
 import pytest
 import redis
 
-from api.routers.aggregates import AggregatesBusy, _alone
+from api.routers.aggregates import AggregatesBusy, _alone, _in_time
 from tests.made_reports import made_side, make_report
 from warmline.calls.batch_reports import BatchShelf
 from warmline.calls.report import Report
 from warmline.calls.stored_reports import StoredReport, Unreadable, read_reports
 from warmline.jobs import keys
+from warmline.jobs.errors import BatchTooLarge, StoreUnavailable
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import JobState, ReportLocation
 from warmline.objects.store import ObjectStore
@@ -133,6 +134,16 @@ def test_one_batch_is_summed_up_at_a_time() -> None:
         pass
     with _alone(turn):
         pass
+
+
+def test_summing_up_ends_in_time() -> None:
+    gone = Unreadable(place="x", version="", reason="the store does not answer")
+    read = StoredReport(place="x", version="", report=make_report(duration_ms=1000))
+    assert list(_in_time([read, gone])) == [read, gone]
+    with pytest.raises(BatchTooLarge, match="1 reports were read, and there are more"):
+        list(_in_time([read, read], seconds=-1))
+    with pytest.raises(StoreUnavailable):
+        list(_in_time([gone, gone], seconds=-1))
 
 
 def test_the_reports_of_a_batch_have_versions(
