@@ -195,7 +195,7 @@ class Conversation(Record):
     breakdown: Breakdown
     longest_silences: tuple[Span, ...] = Field(description="the longest first; nobody speaks")
     interruptions: tuple[Interruption, ...] = Field(
-        (), description="in order; only of calls with two sides, and none inside what is left out"
+        (), description="in order, between any two sides; none inside what is left out"
     )
     excluded: tuple[Span, ...] = Field((), description="left out of speech, scores and silences, in order")
 
