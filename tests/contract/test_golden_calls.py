@@ -285,6 +285,40 @@ def test_an_utterance_without_what_is_excluded(engine: Engine, tmp_path: Path) -
     assert (whole.start_ms, whole.end_ms) == (0, 6500)
 
 
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rate_hz=st.sampled_from([8_000, 11_025, 16_000, 22_050, 44_100]),
+    less=st.integers(0, 400),
+    granularity=st.sampled_from(["segment", "frame", "utterance"]),
+)
+def test_everything_lies_inside_the_call_and_in_order(
+    rate_hz: int, less: int, granularity: str, engine: Engine, tmp_path: Path
+) -> None:
+    # Given two sides that speak to the very end of a call of any length, at any rate
+    sides = [side(7, (0.2, voice(2)), (4, voice(3))), side(7, (3, voice(4)), seed=6)]
+    samples = soxr.resample(np.stack(sides, axis=1), RATE_HZ, rate_hz)
+    soundfile.write(tmp_path / "call.wav", samples[: len(samples) - less], rate_hz)
+    report = analyze(tmp_path / "call.wav", engine, Options.model_validate({"granularity": granularity}))
+    # Then every time lies inside of it, in order, and the breakdown adds up
+    end_ms = report.duration_ms
+    assert report.conversation is not None
+    breakdown = report.conversation.breakdown
+    parts = (breakdown.talk_ms, breakdown.overlap_ms, breakdown.silence_ms, breakdown.excluded_ms)
+    assert sum(parts) == end_ms
+    assert min(parts) >= 0
+    for channel in report.channels:
+        for spans in (channel.windows, channel.speech, channel.tones, channel.summary.tenths):
+            assert all(0 <= each.start_ms < each.end_ms <= end_ms for each in spans)
+            assert [each.start_ms for each in spans] == sorted(each.start_ms for each in spans)
+        assert all(after.start_ms > before.end_ms for before, after in pairwise(channel.speech))
+        if granularity == "segment":
+            assert all(after.start_ms >= before.end_ms for before, after in pairwise(channel.windows))
+        for window in channel.windows:
+            assert sum(window.scores.values()) == pytest.approx(1, abs=1e-6)
+            assert 0 <= window.speech_share <= 1
+            assert 0 <= window.margin <= window.scores[window.top] <= 1
+
+
 @pytest.fixture(scope="module")
 def spoken() -> Samples:
     """13 s with pauses of every length: no silence at either end."""
