@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warmline.jobs.records import ExcludedRange, Options, Source
-from warmline.objects.report_keys import MAX_KEY_BYTES, options_digest, report_key
+from warmline.objects.report_keys import MAX_KEY_BYTES, embeddings_key, options_digest, report_key
 
 ETAG = "8e32e22642bddc89698e25a4e9bf528b"
 
@@ -26,7 +26,11 @@ keys = st.text(
 etags = st.one_of(
     st.just(ETAG), st.from_regex(r"[0-9a-f]{32}-[0-9]{1,5}", fullmatch=True), st.text(min_size=1)
 ).filter(lambda etag: bool(etag.removeprefix("W/").strip('"')) and etag.isprintable())
-options = st.builds(Options, granularity=st.sampled_from(["segment", "utterance"]))
+options = st.builds(
+    Options,
+    granularity=st.sampled_from(["segment", "utterance"]),
+    embedding=st.sampled_from(["none", "npy", "parquet"]),
+)
 
 
 def test_options_that_came_later_do_not_move_reports_that_do_not_use_them() -> None:
@@ -46,7 +50,6 @@ def test_options_that_came_later_do_not_move_reports_that_do_not_use_them() -> N
     assert len({options_digest(each) for each in later}) == len(later)
 
 
-
 @settings(max_examples=50)
 @given(key=keys, etag=etags, opts=options, prefix=st.sampled_from(["", "v1/", "a" * 400 + "/"]))
 def test_a_key_is_legal_and_safe_whatever_the_call_is_named(
@@ -55,12 +58,27 @@ def test_a_key_is_legal_and_safe_whatever_the_call_is_named(
     made = report_key(Source(bucket="calls", key=key), opts, etag=etag, prefix=prefix)
 
     assert len(made.encode()) <= MAX_KEY_BYTES
+    # and so is that of the embeddings beside it
+    assert len(embeddings_key(made, opts.embedding).encode()) <= MAX_KEY_BYTES or opts.embedding == "none"
     assert made.startswith(f"{prefix}calls/")
     assert made.endswith(f"-{options_digest(opts)}.json")
     own = made.removeprefix(prefix)
     assert not {"", ".", ".."} & set(own.split("/"))
     assert not re.search(r"[\x00-\x20%+\\?#&]", own)
     assert all(len(part.encode()) <= 255 for part in own.split("/"))
+
+
+def test_the_longest_key_leaves_room_for_its_embeddings() -> None:
+    # Given calls whose reports' keys come up to S3's last byte
+    sources = [Source(bucket="calls", key="/".join([*["f" * 120] * 7, "g" * last])) for last in range(110, 117)]
+    assert len(report_key(sources[-1], Options(), etag=ETAG).encode()) == MAX_KEY_BYTES
+    for source in sources:
+        for embedding in ("npy", "parquet"):
+            made = report_key(source, Options(embedding=embedding), etag=ETAG)
+            # Then the files beside them have legal keys, too
+            beside = embeddings_key(made, embedding)
+            assert beside == made.removesuffix(".json") + f".{embedding}"
+            assert len(beside.encode()) <= MAX_KEY_BYTES
 
 
 @settings(max_examples=50)
