@@ -107,6 +107,10 @@ def test_reports_in_s3(settings: Settings, store: ObjectStore) -> None:
     assert {name: outcome.after for name, outcome in again.items()} == {
         name: outcome.after for name, outcome in first.items()
     }
+    # and a third time, also after a run over some of them alone
+    assert {each.change for each in apply(settings, asked, "0").values()} == {Change.REMEMBERED}
+    third = apply(settings, asked)
+    assert {name for name, each in third.items() if each.change is Change.REMEMBERED} == first.keys() - {"broken"}
     # Without the note they are read, and not written
     store.put_note(NOTE_NAME, b"damaged")
     read = apply(settings, asked)

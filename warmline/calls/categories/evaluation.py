@@ -77,7 +77,10 @@ class Evaluation:
 
     def _emotion(self, condition: EmotionCondition) -> Finding:
         def steps(channel: int) -> Sequence[Step]:
-            return self._emotion_steps(channel, condition.emotion, condition.smooth_seconds or 0.0)
+            scored, low = self._emotion_steps(channel, condition.emotion, 0.0), condition.at_least
+            if condition.smooth_seconds is None or (low is not None and all(step[2] < low for step in scored)):
+                return scored  # a mean is never above all that it is of: nothing fits, smoothed or not
+            return self._emotion_steps(channel, condition.emotion, condition.smooth_seconds)
 
         return self._lasting(condition, steps, condition.at_least, condition.at_most)
 
@@ -103,6 +106,8 @@ class Evaluation:
         most_ms = 0
         for channel in channels:
             found_groups = groups(steps_of(channel), low, high, round(condition.gap_seconds * 1000))
+            if not found_groups:
+                continue
             in_time = in_one_stretch if condition.in_one_stretch else in_all
             found, found_ms = in_time(found_groups, reach, least_ms)
             most_ms = max(most_ms, found_ms)
@@ -127,11 +132,13 @@ class Evaluation:
         return _bounded(means, condition.at_least, condition.at_most)
 
     def _change(self, condition: ChangeCondition) -> Finding:
-        changes = [
-            round(sum(change[label] for label in condition.emotion), DECIMALS)
-            for change in (self._facts.report.channels[c].summary.change for c in self._channels(condition.role))
-            if all(label in change for label in condition.emotion)
-        ]
+        changes = []
+        for channel in self._channels(condition.role):
+            change = self._facts.report.channels[channel].summary.change
+            if change and not change.keys() >= set(condition.emotion):
+                raise _Unknown(f"its model does not score {' + '.join(condition.emotion)}")
+            if change:
+                changes.append(round(sum(change[label] for label in condition.emotion), DECIMALS))
         if not changes:
             raise _Unknown("the first or the last quarter has no windows")
         return _bounded(changes, condition.at_least, condition.at_most)

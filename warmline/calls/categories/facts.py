@@ -102,12 +102,14 @@ class CallFacts:
 
     @cached_property
     def _speech(self) -> Sequence[Sequence[Stretch]]:
+        spoken = [
+            join((span.start_ms, span.end_ms) for span in channel.speech) for channel in self.report.channels
+        ]
+        if not self._excluded:
+            return spoken
         edges = [0, *(edge for stretch in self._excluded for edge in stretch), self.duration_ms]
         heard = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
-        return [
-            common(join((span.start_ms, span.end_ms) for span in channel.speech), heard)
-            for channel in self.report.channels
-        ]
+        return [common(stretches, heard) for stretches in spoken]
 
     def _scores(self, channel: int, smooth_seconds: float) -> Sequence[Scores]:
         windows = self.report.channels[channel].windows
