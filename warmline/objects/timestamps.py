@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from botocore.session import Session
@@ -15,9 +17,13 @@ def read_timestamps_quickly(session: Session) -> None:
 
 
 def timestamp(value: Any) -> datetime:
-    """2026-11-22T23:11:11.000Z, as listings have it; botocore reads whatever else there is (HTTP's dates)."""
-    try:
-        quick = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return parse_timestamp(value)
-    return quick if quick.tzinfo else parse_timestamp(value)
+    """2026-11-22T23:11:11.000Z, as listings have it, or `Sun, 22 Nov 2026 23:11:11 GMT`, as headers do.
+
+    botocore reads whatever else there is.
+    """
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        with suppress(AttributeError, TypeError, ValueError):  # a number is none of both
+            quick = read(value)
+            if quick.tzinfo:
+                return quick
+    return parse_timestamp(value)

@@ -17,7 +17,9 @@ from warmline.objects.timestamps import timestamp
         "Sun, 22 Nov 2026 23:11:11 GMT",
         "2026-11-22T23:11:11",
         "1763853071",
+        1763853071,
+        "Sunday, 22-Nov-26 23:11:11 GMT",
     ],
 )
-def test_a_time_is_read_as_botocore_reads_it(text: str) -> None:
+def test_a_time_is_read_as_botocore_reads_it(text: str | int) -> None:
     assert timestamp(text) == parse_timestamp(text)
