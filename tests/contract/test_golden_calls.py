@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from warmline.audio.speech import SpeechModel, SpeechState
 from warmline.calls.analyze import analyze_call
 from warmline.calls.report import ChannelReport, Report, SourceFacts, Span
 from warmline.emotion.engine import Engine
-from warmline.jobs.records import ExcludedRange, Options
+from warmline.jobs.records import ExcludedRange, Job, Options, Source
 
 # The search for speech decides in steps of 32 ms, and hears an ending a little late.
 EDGE_MS = 130
@@ -206,6 +207,37 @@ def test_what_is_excluded_is_looked_at_by_nobody(engine: Engine, tmp_path: Path)
     assert all(span.end_ms <= 29_000 for span in report.conversation.longest_silences)
     # And otherwise it is the customer's
     assert np.array(turns(analyze(path, engine).channels[1])) == near((5, 20))
+
+
+def test_what_the_calls_own_metadata_say(engine: Engine, tmp_path: Path) -> None:
+    # Given a job whose call came with its sides and its hold music told
+    agent, customer = side(14, (1, voice(3))), side(14, (5, voice(8)), seed=4)
+    path = write_call(tmp_path / "call.wav", [agent, customer])
+
+    def report_with(**metadata: str) -> Report:
+        job = Job(
+            id="0" * 32,
+            source=Source(bucket="calls", key="call.wav"),
+            options=SEGMENT,
+            metadata=metadata,
+            created_at=datetime.now(UTC),
+        )
+        source = SourceFacts(uri="call.wav", size_bytes=1)
+        return analyze_call(path, analyst_with(engine), source=source, options=job.options, job=job)
+
+    # When it is analysed
+    report = report_with(roles="caller, clerk", exclude="0:08-13.5")
+    # Then they are heeded, and the report says what was asked for
+    assert [channel.role for channel in report.channels] == ["caller", "clerk"]
+    assert report.conversation is not None
+    assert report.conversation.excluded == (Span(start_ms=8000, end_ms=13_500),)
+    assert np.array(turns(report.channels[1])) == near((5, 8))
+    assert report.provenance.options == SEGMENT
+    assert "metadata_unreadable" not in report.flags
+    # And what cannot be read costs nothing and is told of
+    unread = report_with(roles="Caller!, clerk", exclude="later")
+    assert [channel.role for channel in unread.channels] == ["agent", "customer"]
+    assert "metadata_unreadable" in unread.flags
 
 
 def test_nothing_is_scored_across_what_is_excluded(engine: Engine, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def without(spans: Sequence[Span], holes: Sequence[Span]) -> tuple[Span, ...]:
                 break
             if hole.start_ms > start_ms:
                 left.append(Span(start_ms=start_ms, end_ms=hole.start_ms))
-            start_ms = max(start_ms, hole.end_ms)
+            start_ms = hole.end_ms
         if start_ms < span.end_ms:
             left.append(Span(start_ms=start_ms, end_ms=span.end_ms))
     return tuple(left)
