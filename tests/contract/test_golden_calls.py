@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.analysts import analyst_with
@@ -317,6 +317,7 @@ def test_an_utterance_without_what_is_excluded(engine: Engine, tmp_path: Path) -
     assert (whole.start_ms, whole.end_ms) == (0, 6500)
 
 
+@example(rate_hz=16_000, less=56, granularity="segment")  # half a millisecond
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rate_hz=st.sampled_from([8_000, 11_025, 16_000, 22_050, 44_100]),

@@ -20,7 +20,7 @@ from warmline.audio.call import CallAudio, open_call
 from warmline.calls.call_metadata import effective_options, unreadable
 from warmline.calls.categories.rules import CategoryRules
 from warmline.calls.embeddings import EmbeddingWriter
-from warmline.calls.heard import excluded_spans, sides_of
+from warmline.calls.heard import duration_ms_of, excluded_spans, sides_of
 from warmline.calls.report import Flag, ModelProvenance, Provenance, Report, ReportSource, SourceFacts
 from warmline.calls.scoring import Watcher, score_windows
 from warmline.calls.sides import describe_sides
@@ -74,7 +74,7 @@ def analyze_call(
         stage_seconds["speakers"] = splitter.seconds
     described = describe_sides(
         sides,
-        duration_ms=round(call.duration_seconds * 1000),
+        duration_ms=duration_ms_of(call),
         excluded=excluded_spans(call, options),
         truncated=call.truncated,
         recorded_channels=call.info.channels,
@@ -123,7 +123,7 @@ def _describe_source(source: SourceFacts, call: CallAudio) -> ReportSource:
         codec=call.info.codec,
         sample_rate_hz=call.info.sample_rate_hz,
         channels=call.info.channels,
-        duration_seconds=round(call.duration_seconds, 3),
+        duration_seconds=duration_ms_of(call) / 1000,
     )
 
 

@@ -31,7 +31,7 @@ def excluded_samples(options: Options) -> list[Segment]:
 
 def excluded_spans(call: CallAudio, options: Options) -> tuple[Span, ...]:
     """What the options leave out of this call."""
-    return tuple(within(_excluded(options), _duration_ms(call)))
+    return tuple(within(_excluded(options), duration_ms_of(call)))
 
 
 def _excluded(options: Options) -> tuple[Span, ...]:
@@ -61,12 +61,13 @@ def channel_roles(channels: int, roles: tuple[str, ...]) -> tuple[str, ...]:
     return roles + tuple(f"channel_{index}" for index in range(len(roles), channels))
 
 
-def _duration_ms(call: CallAudio) -> int:
+def duration_ms_of(call: CallAudio) -> int:
+    """How long the call is, as decoded; rounded here alone, so that all figures add up to the same."""
     return round(call.duration_seconds * 1000)
 
 
 def _side(index: int, role: str, windows: Sequence[RawWindow], call: CallAudio) -> Side:
-    duration_ms = _duration_ms(call)
+    duration_ms = duration_ms_of(call)
     facts = call.channels[index]
     spans = (Span(start_ms=milliseconds(start), end_ms=milliseconds(end)) for start, end in facts.speech)
     return Side(
