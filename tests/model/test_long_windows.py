@@ -22,7 +22,7 @@ from warmline.jobs.errors import AudioTooLong
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 50  # 2,510 positions: the bundled model's bias would have 25 M elements, and is made in blocks
+SECONDS = 90  # 2,250 positions: 20 M elements of bias, more than are made at once, and two blocks of feed-forward
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +59,14 @@ def test_funasr_refuses_what_would_end_its_process(load_mini: Callable[[str], En
 
 
 def test_in_blocks_it_is_what_it_is_in_one_piece(load_mini: Callable[[str], Engine]) -> None:
-    # Given the same window twice: 401 positions with and without padding, in one piece and in blocks
+    # Given two windows of 200 positions, with and without padding, in one piece and in blocks
     engine = load_mini("torch")
     assert isinstance(engine, TorchEngine)
     network = engine._model
     samples = torch.from_numpy(np.stack(windows((8 * 16_000,) * 2)))
     for lengths in ([128_000, 128_000], [128_000, 90_000]):
         made = []
-        for elements in (10**9, 2 * 450 * 100, 450):  # the last: one query at a time
+        for elements in (10**9, 2 * 200 * 70, 1):  # the last: one query at a time
             network.attention_block_elements = elements
             with torch.inference_mode():
                 made.append(network(samples, lengths))
@@ -86,7 +86,7 @@ from warmline.emotion.loading import load_engine
 models = Path(sys.argv[1])
 settings = EmotionSettings(model="mini", models_dir=models, engine="torch", device="cpu", precision="fp32")
 engine = load_engine(settings, threads=1)
-audio = np.random.default_rng(0).standard_normal(120 * 16_000, dtype=np.float32)
+audio = np.random.default_rng(0).standard_normal(240 * 16_000, dtype=np.float32)
 score(engine, [audio[: 5 * 16_000]])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 score(engine, [audio])
@@ -94,11 +94,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-def test_two_minutes_take_little_more_memory_than_five_seconds(tmp_path: Path) -> None:
-    # In one piece the bias alone would take 4 heads of 6,010 positions squared: 578 MB
+def test_four_minutes_take_little_more_memory_than_five_seconds(tmp_path: Path) -> None:
+    # In one piece the bias alone would take 4 heads of 6,000 positions squared: 576 MB, its distances 144
     grown_kib = int(
         subprocess.run(
             [sys.executable, "-c", MEASURE, str(tmp_path)], cwd=ROOT, check=True, capture_output=True, text=True
         ).stdout.splitlines()[-1]
     )
-    assert grown_kib < 350 * 1024
+    assert grown_kib < 500 * 1024
