@@ -97,12 +97,14 @@ def test_what_is_no_tone() -> None:
 
 
 def test_a_pause_of_any_length_ends_a_tone() -> None:
-    # Given two tones and two keys with silence between them that fills whole slabs
+    # Given two tones and two keys, the first of which ends with a slab, and silence between them that fills slabs
+    slab_chunks = 32
+    ends = 2 * slab_chunks * CHUNK_SAMPLES / RATE_HZ
     for sound, pause_seconds in ((tone(1, 425), 40), (tone(0.1, *KEY["5"]), 40), (tone(1, 425), 0.3)):
-        again = 2 + pause_seconds
-        call = side(again + 3, (2 - len(sound) / RATE_HZ, sound), (again, sound), noise_dbfs=None)
-        first, second = follow(call, slab_chunks=32)[1]
-        assert first.end / RATE_HZ == pytest.approx(2, abs=0.1)
+        again = ends + pause_seconds
+        call = side(again + 3, (ends - len(sound) / RATE_HZ, sound), (again, sound), noise_dbfs=None)
+        first, second = follow(call, slab_chunks=slab_chunks)[1]
+        assert first.end / RATE_HZ == pytest.approx(ends, abs=0.1)
         assert second.start / RATE_HZ == pytest.approx(again, abs=0.1)
 
 
