@@ -64,13 +64,14 @@ def _add_schemas(document: dict[str, Any], bodies: Sequence[type[BaseModel]]) ->
 
 
 def _move_problems_to_their_media_type(document: dict[str, Any]) -> None:
-    """FastAPI files the schema of an extra response under application/json, whatever its content is."""
+    """FastAPI files the schema of an extra response under the route's own type, whatever its content is."""
     for path in document["paths"].values():
         for operation in path.values():
             for response in operation["responses"].values():
                 content = response.get("content", {})
-                if MEDIA_TYPE in content and "application/json" in content:
-                    content[MEDIA_TYPE] |= content.pop("application/json")
+                if MEDIA_TYPE in content:
+                    for other in content.keys() - {MEDIA_TYPE}:
+                        content[MEDIA_TYPE] |= content.pop(other)
 
 
 def _example(kind: type[WarmlineError]) -> dict[str, Any]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 
+from config.settings import AnalysisSettings
 from warmline.calls.report import (
-    ChannelReport,
-    ChannelSummary,
+    STANDARD_LABELS,
+    ChannelLevel,
     ModelProvenance,
     Provenance,
     Report,
     ReportSource,
-    ScoredWindow,
+    Span,
 )
+from warmline.calls.sides import RawWindow, Side, describe_sides
 from warmline.jobs.records import JobState, Options
 from warmline.objects.store import ObjectFacts
 from workers.lease import Lease
@@ -22,12 +24,12 @@ from workers.lifecycle import WarmChild
 from workers.publishing import Publisher
 from workers.scoring import Desk, Scored
 
-WINDOWS = 7  # of a report of some 1.5 kB
-SCORES = {"angry": 0.1, "happy": 0.2, "neutral": 0.6, "sad": 0.1}
+WINDOWS = 6
+SCORES = {label: round(1 / len(STANDARD_LABELS), 7) for label in STANDARD_LABELS}
 
 
 class IdleDesk(Desk):
-    """Makes a report of 1.5 kB out of nothing."""
+    """Makes a report out of nothing."""
 
     def _score(self, state: JobState, lease: Lease) -> Scored:
         job = state.job
@@ -53,10 +55,33 @@ class IdleChild(WarmChild):
 
 def some_report(job_id: str, uri: str) -> Report:
     """As the analysis of a call of half a minute leaves it."""
+    made = _made_report()
+    return made.model_copy(
+        update={
+            "job_id": job_id,
+            "source": made.source.model_copy(update={"uri": uri}),
+            "provenance": made.provenance.model_copy(update={"analysed_at": datetime.now(UTC)}),
+        }
+    )
+
+
+@cache
+def _made_report() -> Report:
+    windows = [(4500 * place, 4500 * place + 4000) for place in range(WINDOWS)]
+    side = Side(
+        index=0,
+        role="mono",
+        speech=tuple(Span(start_ms=start, end_ms=end) for start, end in windows),
+        windows=tuple(
+            RawWindow(start_ms=start, end_ms=end, loudness_dbfs=-23.0, scores=SCORES) for start, end in windows
+        ),
+        level=ChannelLevel(speech_dbfs=-23.0, noise_dbfs=-60.0, peak_dbfs=-6.0, clipped_share=0.0),
+    )
+    described = describe_sides([side], duration_ms=30_000, recorded_channels=1, settings=AnalysisSettings())
     return Report(
-        job_id=job_id,
+        job_id=None,
         source=ReportSource(
-            uri=uri, size_bytes=1, container="WAV", codec="PCM_16", sample_rate_hz=8000, channels=1,
+            uri="", size_bytes=1, container="WAV", codec="PCM_16", sample_rate_hz=8000, channels=1,
             duration_seconds=30.0,
         ),
         provenance=Provenance(
@@ -69,16 +94,7 @@ def some_report(job_id: str, uri: str) -> Report:
             rtfx=1.0,
             analysed_at=datetime.now(UTC),
         ),
-        channels=(
-            ChannelReport(
-                index=0,
-                role="mono",
-                speech_seconds=25.0,
-                summary=ChannelSummary(top="neutral", scores=SCORES),
-                windows=tuple(
-                    ScoredWindow(start_ms=5000 * n, end_ms=5000 * n + 5000, top="neutral", scores=SCORES)
-                    for n in range(WINDOWS)
-                ),
-            ),
-        ),
+        channels=described.channels,
+        conversation=described.conversation,
+        flags=described.flags,
     )  # fmt: skip

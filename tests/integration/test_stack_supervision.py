@@ -89,7 +89,8 @@ def test_sigterm_stops_the_last_part_first_and_leaves_nothing(start: Callable[..
     # Then it ends well, in reverse order, and neither process nor socket nor client file is left
     assert stack.wait_for_end() == 0
     text = stack.output.read_text()
-    assert text.index("PartReady valkey") < text.index("PartStarting api") < text.index("PartReady api")
+    # (a part that serves at the first look is never said to be starting)
+    assert text.index("PartReady valkey") < text.index("PartReady api")
     assert text.index("PartStopping api") < text.index("PartStopping valkey") < text.index("INTERRUPTED")
     assert stack.left() == []
     directory = stack.directory

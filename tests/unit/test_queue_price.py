@@ -35,7 +35,8 @@ def test_memory_is_for_each_job() -> None:
 
 def test_the_report_made_of_nothing_is_as_large_as_a_real_one() -> None:
     call = some_calls(1)[0]
-    assert 1400 < len(some_report("0" * 32, call.uri).model_dump_json()) < 1700
+    # Of the sample calls, the one of a channel has 5.8 kB
+    assert 5000 < len(some_report("0" * 32, call.uri).model_dump_json()) < 7000
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from warmline.cli import consoles, pictures, tables
 from warmline.cli.api_client import ApiClient, ApiProblem
 from warmline.cli.consoles import PLAIN
 from warmline.cli.report_sources import open_reports
-from warmline.jobs.errors import InvalidRequest, JobNotFound, ObjectNotFound
+from warmline.jobs.errors import BatchNotFound, InvalidRequest, JobNotFound, ObjectNotFound
 from warmline.jobs.records import ReportLocation, Source
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -77,11 +77,19 @@ def _from_api(settings: Settings, key: str, plot: Path | None, emotion: str) -> 
         except ApiProblem as problem:
             if problem.code != JobNotFound.code:
                 raise
-            api.batch(key)  # raises for what is no batch either
+            _expect_batch(api, key, problem)
         if plot is None:
             raise InvalidRequest(f"{key} is a batch: --plot FILE draws its overview, `warmline watch` shows it")
         pictures.write_picture(plot, api.overview(key, **({"emotion": emotion} if emotion else {})))
     return None
+
+
+def _expect_batch(api: ApiClient, key: str, no_job: ApiProblem) -> None:
+    """Raises `no_job` for what is no batch either: of the two a person more likely meant the job."""
+    try:
+        api.batch(key)
+    except ApiProblem as problem:
+        raise no_job if problem.code == BatchNotFound.code else problem from None
 
 
 def _from_s3(settings: Settings, uri: str) -> Report:
