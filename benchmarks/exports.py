@@ -32,7 +32,7 @@ from warmline.jobs.records import Options
 DISTINCT = 100  # reports that are made; the others are these under other names
 DAYS = 30
 CHANGED = 100  # of so many reports one
-GROWTH = 1.25
+GROWTH = 1.1
 ROLES = ("agent", "customer")
 
 

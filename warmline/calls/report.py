@@ -253,7 +253,7 @@ class Report(Record):
     provenance: Provenance
     channels: tuple[ChannelReport, ...]
     conversation: Conversation | None = Field(
-        None, description="null for granularity=utterance, which does not look for speech"
+        None, description="null in reports that were made before it was looked at"
     )
     flags: tuple[Flag, ...] = ()
     categories: Categories | None = Field(None, description="null where no rules were given")
