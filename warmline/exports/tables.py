@@ -114,7 +114,7 @@ _CALLS = (
     Column("sample_rate_hz", "integer", "samples a second"),
     Column("channels", "integer", "channels of the recording"),
     Column("duration_ms", "integer", "the call's length"),
-    Column("talk_ms", "integer", "exactly one side speaks; null, as the next six, in reports made before this was looked at"),
+    Column("talk_ms", "integer", "exactly one side speaks; null, as the next six, in the earliest reports"),
     Column("overlap_ms", "integer", "two or more speak at once"),
     Column("silence_ms", "integer", "nobody speaks"),
     Column("excluded_ms", "integer", "left out; the four add up to `duration_ms`"),
