@@ -128,6 +128,17 @@ def test_a_voice_at_full_scale_is_clipped(engine: Engine, tmp_path: Path) -> Non
     assert clipped.peak_dbfs == pytest.approx(0, abs=0.1)
 
 
+def test_clipping_is_told_where_nobody_speaks(engine: Engine, tmp_path: Path) -> None:
+    # Given a tenth of a call full of a tone that is cut off, and no voice
+    cut_off = np.clip(tone(1, 425, dbfs=3), -0.999, 0.999)
+    report = analyze(write_call(tmp_path / "call.wav", [side(10, (4, cut_off), noise_dbfs=None)]), engine)
+    # Then its share is that of the whole call
+    level = report.channels[0].level
+    assert level is not None
+    assert level.clipped_share == pytest.approx((np.abs(cut_off) > 0.98).sum() / (10 * RATE_HZ), rel=0.2)
+    assert set(report.flags) == {"no_speech", "mono", "clipping"}
+
+
 def test_telephone_keys_and_tones_are_no_speech(engine: Engine, tmp_path: Path) -> None:
     # Given a ring tone of two rings, a caller who dials 1, 9, 5 and speaks, and an agent
     keys = [(697, 1209), (852, 1477), (770, 1336)]
