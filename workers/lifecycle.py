@@ -6,6 +6,7 @@ serve. So a child that cannot get warm tells its parent and ends itself.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import time
@@ -165,12 +166,12 @@ def _rehearse(desk: Desk) -> None:
 
     Raises what the analysis raises: an installation that cannot analyse noise cannot analyse calls.
     """
-    from warmline.calls.analyze import Analyst, analyze_call
+    from warmline.calls.analyze import analyze_call
     from warmline.calls.report import SourceFacts
 
     # Whatever calls this installation accepts.
     audio = desk.settings.audio.model_copy(update={"max_seconds": 60, "max_channels": 2})
-    analyst = Analyst(engine=desk.engine, audio=audio, analysis=desk.settings.analysis, categories=desk.categories)
+    analyst = dataclasses.replace(desk.analyst, audio=audio)
     for granularity, seconds, channels in REHEARSALS:
         with desk.scratch.file() as path:
             _write_noise(path, seconds, channels)

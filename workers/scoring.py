@@ -76,6 +76,16 @@ class Desk:
         """This process, as the ledger knows it: the holder of its leases."""
         return f"{self.worker}/{os.getpid()}"
 
+    @property
+    def analyst(self) -> Analyst:
+        """What analyses the calls of its jobs."""
+        return Analyst(
+            engine=self.engine,
+            audio=self.settings.audio,
+            analysis=self.settings.analysis,
+            categories=self.categories,
+        )
+
     def attempt(self, job: Job) -> None:
         """Works on a job until it has ended or is somebody else's; its message is done with then, whatever came.
 
@@ -169,12 +179,7 @@ class Desk:
     ) -> Report:
         return analyze_call(
             path,
-            Analyst(
-                engine=self.engine,
-                audio=self.settings.audio,
-                analysis=self.settings.analysis,
-                categories=self.categories,
-            ),
+            self.analyst,
             source=SourceFacts(
                 uri=job.source.uri,
                 bucket=job.source.bucket,

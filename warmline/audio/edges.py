@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from warmline.audio.levels import DIGITAL_SILENCE
+from warmline.audio.resampling import Slabs
 
 Samples = NDArray[np.float32]
 # From a channel's first sound to its last so far, in samples: (start, end).
@@ -26,10 +27,8 @@ class SoundOnly:
         self.lead = 0  # samples
         self._span = span
         self._slab_samples = slab_samples
+        self._slabs = Slabs(slab_samples)
         self._begun = False
-        self._held: list[Samples] = []
-        self._held_samples = 0
-        self._handed_out = 0
         self._quiet_samples = 0  # after the last sound so far: only a number, because it may be hours
 
     def push(self, samples: Samples) -> Iterator[Samples]:
@@ -50,30 +49,19 @@ class SoundOnly:
         self._begun = True
         self.lead += first
         self._quiet_samples = len(samples) - after
-        yield from self._add(samples[first:after])
+        yield from self._slabs.push(samples[first:after])
 
     def finish(self) -> Iterator[Samples]:
         """The last slab, which may be shorter; none where all is silence."""
-        if self._held_samples:
-            last = np.concatenate(self._held)
-            if self._span is not None:
-                ringing = self._handed_out + len(last) - (self._span()[1] - self.lead)
-                last = last[: len(last) - max(0, ringing)]
-            if len(last):
-                yield last
+        last = self._slabs.rest()
+        if self._span is not None and len(last):
+            ringing = self._slabs.handed_out + len(last) - (self._span()[1] - self.lead)
+            last = last[: len(last) - max(0, ringing)]
+        if len(last):
+            yield last
 
     def _fill(self, count: int) -> Iterator[Samples]:
         while count:
             some = min(count, self._slab_samples)
-            yield from self._add(np.zeros(some, np.float32))
+            yield from self._slabs.push(np.zeros(some, np.float32))
             count -= some
-
-    def _add(self, samples: Samples) -> Iterator[Samples]:
-        self._held.append(samples)
-        self._held_samples += len(samples)
-        if self._held_samples >= self._slab_samples:
-            joined = np.concatenate(self._held)
-            whole = len(joined) - len(joined) % self._slab_samples
-            yield from np.split(joined[:whole], whole // self._slab_samples)
-            self._handed_out += whole
-            self._held, self._held_samples = [joined[whole:].copy()], len(joined) - whole

@@ -29,15 +29,34 @@ def to_16_khz(blocks: Iterable[Block], *, sample_rate_hz: int, channels: int) ->
 
 def in_slabs(blocks: Iterable[Slab], slab_samples: int) -> Iterator[Slab]:
     """Joins and cuts blocks into slabs of `slab_samples` samples; the last may be shorter."""
-    held: list[Slab] = []
-    held_samples = 0
+    slabs = Slabs(slab_samples)
     for block in blocks:
-        held.append(block)
-        held_samples += len(block)
-        if held_samples >= slab_samples:
-            joined = np.concatenate(held)
-            whole = held_samples - held_samples % slab_samples
-            yield from np.split(joined[:whole], whole // slab_samples)
-            held, held_samples = [joined[whole:]], held_samples - whole
-    if held_samples:
-        yield np.concatenate(held)
+        yield from slabs.push(block)
+    if len(rest := slabs.rest()):
+        yield rest
+
+
+class Slabs:
+    """Cuts what comes in pieces of any size, samples first, into slabs of one size."""
+
+    def __init__(self, slab_samples: int) -> None:
+        self.handed_out = 0  # samples
+        self._slab_samples = slab_samples
+        self._held: list[Slab] = []
+        self._held_samples = 0
+
+    def push(self, piece: Slab) -> Iterator[Slab]:
+        """The slabs that the next piece completes."""
+        self._held.append(piece)
+        self._held_samples += len(piece)
+        if self._held_samples >= self._slab_samples:
+            joined = np.concatenate(self._held)
+            whole = len(joined) - len(joined) % self._slab_samples
+            yield from np.split(joined[:whole], whole // self._slab_samples)
+            self.handed_out += whole
+            # Copied, so that the rest does not keep all of it alive.
+            self._held, self._held_samples = [joined[whole:].copy()], len(joined) - whole
+
+    def rest(self) -> Slab:
+        """What has not become a slab; nothing if there was nothing."""
+        return np.concatenate(self._held) if self._held else np.zeros(0, np.float32)
