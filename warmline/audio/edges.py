@@ -56,7 +56,7 @@ class SoundOnly:
         last = self._slabs.rest()
         if self._span is not None and len(last):
             ringing = self._slabs.handed_out + len(last) - (self._span()[1] - self.lead)
-            last = last[: len(last) - max(0, ringing)]
+            last = last[: max(0, len(last) - max(0, ringing))]
         if len(last):
             yield last
 

@@ -55,6 +55,13 @@ def test_what_rings_around_a_sound_is_no_sound_where_the_recording_says_so() -> 
     np.testing.assert_array_equal(np.concatenate(slabs), samples[107:157].astype(np.float32))
 
 
+def test_ringing_that_reaches_into_the_next_slab_ends_with_the_slab() -> None:
+    ringing = np.float32(4 * DIGITAL_SILENCE)
+    samples = np.concatenate([np.full(SLAB - 4, 0.5), np.full(9, ringing), np.zeros(40)]).astype(np.float32)
+    sound = SoundOnly(SLAB, lambda: (0, SLAB - 4))
+    assert [len(slab) for slab in (*sound.push(samples), *sound.finish())] == [SLAB]
+
+
 def test_hours_of_silence_are_a_number() -> None:
     sound = SoundOnly(SLAB)
     assert list(sound.push(np.ones(10, np.float32))) == []
