@@ -111,8 +111,12 @@ def test_a_rolling_restart_under_load_loses_nothing_and_repeats_nothing(
             outcomes = Counter(attempt.outcome for state in states for attempt in state.attempts)
             assert outcomes["succeeded"] == 20
             assert set(outcomes) <= {"succeeded", "handed_back"}
-            done = [line["job_id"] for each in (first, second, third) for line in each.lines("job_finished")]
-            assert len(done) == len(set(done)) == 20
+
+            def done() -> list[str]:
+                return [line["job_id"] for each in (first, second, third) for line in each.lines("job_finished")]
+
+            wait_until(lambda: len(done()) >= 20, "the last one is in a log, too")  # after the ledger has it
+            assert len(done()) == len(set(done())) == 20
 
 
 def windows_done(state: JobState) -> int:
