@@ -29,12 +29,12 @@ $(INSTALLED): pyproject.toml constraints.txt deploy/make_venv.py
 	@echo "installing $(TORCH) and Warmline's dependencies into $(VENV) (a few minutes, once)"
 	@# torch first and alone: its build is the user's choice, and nothing after it may change it.
 	@$(PIP) "$(TORCH)"
-	@$(PIP) --editable ".[api,worker,local,export]"
+	@$(PIP) --editable ".[api,worker,local,export,tracing]"
 	@touch $@
 
 INSTALLED_DEV := $(VENV)/.installed-dev
 $(INSTALLED_DEV): $(INSTALLED)
-	@$(PIP) --editable ".[api,worker,local,export,diarise,dev]"
+	@$(PIP) --editable ".[api,worker,local,export,tracing,diarise,dev]"
 	@touch $@
 
 demo: $(INSTALLED)

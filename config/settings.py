@@ -367,6 +367,14 @@ class WorkerSettings(Section):
         description="the same for one that replaces another; three times the first ones' time if that is more",
     )
     heartbeat_seconds: float = Field(5.0, gt=0, description="how often readiness is written to Redis")
+    missing_seconds: float = Field(
+        900.0, ge=0, description="how long a worker that fell silent without a word is reported as missing"
+    )
+    stalled_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="with free children and waiting jobs, a worker that takes none for so long is stalled",
+    )
     scratch_dir: Path = Field(Path("/tmp/warmline"), description="where calls lie while they are analysed")  # noqa: S108
 
     @property
@@ -435,6 +443,33 @@ class LogSettings(Section):
     format: Literal["json", "console"] = Field("json", description="json for machines, console for people")
 
 
+class MetricsSettings(Section):
+    """What Prometheus reads, and a worker's own probes."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}METRICS_")
+
+    host: str = Field("127.0.0.1", description="address that a worker binds for /live, /ready and /metrics")
+    port: int = Field(
+        9464, ge=0, le=65535, description="port of a worker's /live, /ready and /metrics; 0: a worker has none"
+    )
+    token: SecretStr = Field(
+        SecretStr(""),
+        description="who scrapes /metrics sends it (Authorization: Bearer); a worker needs it beyond loopback",
+    )
+
+
+class TracingSettings(Section):
+    """OpenTelemetry traces: a job's way from its submission through every stage."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}TRACING_")
+
+    endpoint: str = Field("", description="an OTLP/HTTP receiver, e.g. http://localhost:4318; empty: no traces")
+    headers: SecretStr = Field(
+        SecretStr(""), description="sent along, comma-separated: authorization=Bearer ...,x-tenant=calls"
+    )
+    sample_ratio: float = Field(1.0, ge=0, le=1, description="share of jobs that are traced")
+
+
 class GeneralSettings(Section):
     """What belongs to no single part."""
 
@@ -463,6 +498,8 @@ class Settings(BaseModel):
     flower: FlowerSettings = Field(default_factory=FlowerSettings)
     stack: StackSettings = Field(default_factory=StackSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
 
     @model_validator(mode="after")
     def _webhooks_are_signed_and_encrypted(self) -> Self:
@@ -491,7 +528,7 @@ class Settings(BaseModel):
 
     SECTIONS: ClassVar[tuple[str, ...]] = (
         "general", "emotion", "audio", "analysis", "categories", "redis", "s3", "triggers", "sqs", "uploads",
-        "webhooks", "jobs", "worker", "api", "flower", "stack", "log",
+        "webhooks", "jobs", "worker", "api", "flower", "stack", "log", "metrics", "tracing",
     )  # fmt: skip
 
 

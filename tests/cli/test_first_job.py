@@ -1,4 +1,4 @@
-"""A stack that says it is ready has a child that was warm, and had walked a job's whole road, before the first job.
+"""A stack that says it is ready has a child that was warm, and had walked a whole job, before its first job.
 
 How much longer the first one takes is a figure, not a test: benchmarks/warm_start.py has it.
 """

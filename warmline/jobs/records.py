@@ -268,6 +268,14 @@ class WorkerState(Record):
     children: int = Field(description="children it should have")
     warm: tuple[ChildState, ...] = Field((), description="children that can take a job now")
     seen_at: datetime
+    version: str = Field("", description="Warmline's version; empty before 0.2")
+    started_at: datetime | None = None
+    draining: bool = Field(False, description="it was told to end, and takes no more jobs")
+    busy: int = Field(0, ge=0, description="children that have a job now")
+    taken: int = Field(0, ge=0, description="messages taken since it started")
+    last_taken_at: datetime | None = None
+    respawns: int = Field(0, ge=0, description="children replaced since it started")
+    recent_deaths: int = Field(0, ge=0, description="children that died in the last five minutes")
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:

@@ -1,0 +1,1 @@
+"""What tells people from outside how the work goes: traces."""
