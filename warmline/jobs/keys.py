@@ -31,6 +31,8 @@ LATEST = f"{PREFIX}latest:"  # + digest of bucket and key: a string, the highest
 LEASES = f"{PREFIX}leases"  # a sorted set of job ids by the time when their worker's lease ends
 HOLDERS = f"{PREFIX}holders"  # a hash: worker's child -> the job that it has the lease of
 
+COUNTS = f"{PREFIX}counts"  # a hash: job:STATUS or attempt:OUTCOME -> how often that was the end; only ever grows
+
 LOW = f"{PREFIX}low"  # a hash: lane -> how short its Celery queue is when the feeder fills it up
 BELL = f"{PREFIX}bell"  # a channel: something is said there when there may be something to send
 FEEDER = f"{PREFIX}feeder"  # a string, the token of the one that feeds; gone when it does not renew it

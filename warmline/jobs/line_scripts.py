@@ -37,6 +37,7 @@ if batch[5] or left == 0 then return 1 end
 redis.call('HSET', BATCH .. id, 'cancelled_ms', whole(now_ms()))
 redis.call('HINCRBY', BATCH .. id, 'queued', batch[4] - left)
 redis.call('HINCRBY', BATCH .. id, 'cancelled', left - batch[4])
+redis.call('HINCRBY', COUNTS, 'job:cancelled', left - batch[4])
 redis.call('HINCRBY', WAITING, batch[1], -left)
 redis.call('LREM', TURN .. batch[1], 0, id)
 end_batch_if_done(id, ARGV[2])

@@ -20,6 +20,7 @@ local SINGLES, SINGLES_LINE = '{keys.SINGLES}', '{keys.SINGLES_LINE}'
 local SENT, DELAYED, LEASES, HOLDERS = '{keys.SENT}', '{keys.DELAYED}', '{keys.LEASES}', '{keys.HOLDERS}'
 local HELD = '{keys.HELD}'
 local LISTENED, ENDINGS = '{keys.LISTENED}', '{keys.ENDINGS}'
+local COUNTS = '{keys.COUNTS}'
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -111,6 +112,7 @@ end
 
 local function finish(id, to, retention)
   local batch_id = move(id, to)
+  redis.call('HINCRBY', COUNTS, 'job:' .. to, 1)
   redis.call('HSET', JOB .. id, 'finished_ms', whole(now_ms()))
   redis.call('HDEL', JOB .. id, 'progress', 'retry_at_ms', 'cancel')
   redis.call('ZREM', SENT, id)
@@ -130,6 +132,7 @@ local function end_attempt(id, outcome, failure)
     '{{"number":%s,"worker":%s,"started_ms":%s,"ended_ms":%s,"outcome":"%s","failure":%s}}\\n',
     was[1], cjson.encode(worker), started, whole(now_ms()), outcome, failure ~= '' and failure or 'null')
   redis.call('HSET', JOB .. id, 'attempts', (was[4] or '') .. entry)
+  redis.call('HINCRBY', COUNTS, 'attempt:' .. outcome, 1)
   redis.call('ZREM', LEASES, id)
   if redis.call('HGET', HOLDERS, worker) == id then redis.call('HDEL', HOLDERS, worker) end
 end

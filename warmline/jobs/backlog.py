@@ -1,0 +1,126 @@
+"""How much work there is: what waits in each lane and since when, what runs, what was given up.
+
+Monitoring and autoscaling ask for it every few seconds, so its price does not grow with the number of jobs:
+counters, lengths of lists, and a look at the head of each line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final, get_args
+
+from pydantic import Field
+
+from warmline.jobs import keys
+from warmline.jobs.connection import redis_answers
+from warmline.jobs.fleet import Fleet
+from warmline.jobs.queue import QUEUES, RETRY_QUEUE, job_id_of_message
+from warmline.jobs.records import JobStatus, Lane, Record
+
+LANES: Final[tuple[Lane, ...]] = get_args(Lane)
+MOST_LINES: Final = 200  # of a lane, that are looked at for the oldest job; batches in line are seldom more
+MOST_MESSAGES: Final = 100  # of a queue: it is short, and in it a batch's job may stand behind a younger one
+MOST_RUNNING: Final = 2000  # running jobs whose lane is looked up
+
+
+class LaneBacklog(Record):
+    """One lane now."""
+
+    waiting: int = Field(description="jobs that a free child would take at once")
+    running: int = Field(description="jobs that a child works on")
+    oldest_seconds: float | None = Field(None, description="how long the oldest of those that wait has waited")
+
+
+class Backlog(Record):
+    """All the work that there is now."""
+
+    lanes: dict[Lane, LaneBacklog]
+    retrying: int = Field(description="jobs that failed for a passing reason and are due for their next attempt")
+    delayed: int = Field(description="jobs that wait for the time of their next attempt")
+    held: int = Field(description="jobs that are held back by their trigger's pace")
+    waiting: int = Field(
+        description="jobs that a free child would take at once: all lanes, and those to be retried"
+    )
+    running: int = Field(description="jobs that a child works on")
+    work: int = Field(description="waiting + running: what the number of workers should follow")
+    dead: int = Field(description="dead letters")
+    workers: int = Field(description="workers that are alive")
+    children: int = Field(description="children that these should have")
+    warm_children: int = Field(description="children that are warm, busy or not")
+    busy_children: int = Field(description="children that have a job")
+
+
+class BacklogLedger(Fleet):
+    """The part of the ledger that counts what is to be done."""
+
+    @redis_answers()
+    def backlog(self) -> Backlog:
+        """How much work there is. Raises LedgerUnavailable."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.hgetall(keys.WAITING)
+            pipe.zcard(keys.HELD)
+            pipe.llen(f"{keys.BROKER}{RETRY_QUEUE}")
+            pipe.zcard(keys.jobs(JobStatus.RUNNING))
+            pipe.zcard(keys.jobs(JobStatus.DEAD))
+            pipe.zrange(keys.LEASES, 0, MOST_RUNNING - 1)
+            for lane in LANES:
+                pipe.llen(f"{keys.BROKER}{QUEUES[lane]}")
+            (seconds, micros), in_line, held, retries, running, dead, leased, *sent = pipe.execute()
+        now_ms = seconds * 1000 + micros // 1000
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zcount(keys.DELAYED, "-inf", now_ms)
+            pipe.zcount(keys.DELAYED, f"({now_ms}", "+inf")
+            due, delayed = pipe.execute()
+        running_in, workers = self._running_in(leased), self.workers()
+        waiting = {lane: int(in_line.get(lane, 0)) + n for lane, n in zip(LANES, sent, strict=True)}
+        all_waiting = sum(waiting.values()) + retries + due
+        return Backlog(
+            lanes={
+                lane: LaneBacklog(
+                    waiting=waiting[lane], running=running_in[lane], oldest_seconds=self._oldest(lane, now_ms)
+                )
+                for lane in LANES
+            },
+            retrying=retries + due,
+            delayed=delayed,
+            held=held,
+            waiting=all_waiting,
+            running=running,
+            work=all_waiting + running,
+            dead=dead,
+            workers=len(workers),
+            children=sum(worker.children for worker in workers),
+            warm_children=sum(len(worker.warm) for worker in workers),
+            busy_children=sum(worker.busy for worker in workers),
+        )
+
+    @redis_answers()
+    def counts(self) -> Mapping[str, int]:
+        """How often what has happened since this Redis began: `job:` + status, and `attempt:` + outcome."""
+        return {name: int(count) for name, count in self._redis.hgetall(keys.COUNTS).items()}
+
+    def _running_in(self, job_ids: Sequence[str]) -> Counter[str]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(keys.job(job_id), "job")
+            return Counter(json.loads(job)["lane"] for job in pipe.execute() if job is not None)
+
+    def _oldest(self, lane: Lane, now_ms: int) -> float | None:
+        """In the queue, where the last of the list is next, or at the head of one of the lines behind it."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.lrange(f"{keys.BROKER}{QUEUES[lane]}", -MOST_MESSAGES, -1)
+            pipe.lindex(keys.singles(lane), 0)
+            pipe.lrange(keys.turn(lane), 0, MOST_LINES - 1)
+            messages, single, lines = pipe.execute()
+        heads = [job_id for job_id in (single, *map(job_id_of_message, messages)) if job_id]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in heads:
+                pipe.hget(keys.job(job_id), "queued_ms")
+            for line in lines:
+                if line != keys.SINGLES_LINE:
+                    pipe.hget(keys.batch(line), "created_ms")
+            since = [int(moment) for moment in pipe.execute() if moment is not None]
+        return max(0.0, (now_ms - min(since)) / 1000) if since else None
