@@ -5,6 +5,8 @@ A variable's name is WARMLINE_, the section's name where it has one, and the fie
 
 Sources, strongest first: the environment, `.env` in the working directory, and the file that a running
 one-machine stack leaves for its clients (`stack.env` in WARMLINE_STACK_DATA_DIR).
+
+A secret may lie in a file instead, as Docker and Kubernetes hand them out: NAME_FILE says where.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ import difflib
 import os
 import re
 from base64 import b64decode
+from collections.abc import Container
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar, get_args
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -33,6 +36,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 PREFIX = "WARMLINE_"
 STACK_ENV_FILE = "stack.env"
 MOST_WEBHOOKS = 16  # addresses
+FILE_SUFFIX: Final = "_FILE"  # of a variable that names the file in which a secret lies
+MOST_SECRET_BYTES: Final = 64 * 1024
 
 _S = TypeVar("_S", bound="Section")
 
@@ -198,10 +203,25 @@ class RedisSettings(Section):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}REDIS_")
 
+    password: SecretStr = Field(
+        SecretStr(""),
+        description="put into WARMLINE_REDIS_URL where that has none: for a file that holds it alone",
+    )
     url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// with password and database"
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="redis:// or rediss:// with password and database",
+        validate_default=True,
     )
     timeout_seconds: float = Field(5.0, gt=0, description="longest wait for a connection or an answer")
+
+    @field_validator("url")
+    @classmethod
+    def _has_the_password(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
+        # A URL's own password stands: a one-machine stack's URL has that of its embedded server.
+        password: SecretStr | None = info.data.get("password")
+        if password is None or not password.get_secret_value():
+            return url
+        return SecretStr(_with_password(url.get_secret_value(), password.get_secret_value()))
 
 
 class S3Settings(Section):
@@ -555,15 +575,27 @@ def known_variables() -> dict[str, tuple[str, str]]:
     }
 
 
+def secret_files() -> dict[str, str]:
+    """The variables that name a file with a secret: name in the environment -> the variable that it stands for."""
+    classes = section_classes()
+    return {
+        f"{variable}{FILE_SUFFIX}": variable
+        for variable, (section, field) in known_variables().items()
+        if _is_secret(classes[section].model_fields[field].annotation)
+    }
+
+
 def load_settings(*, dotenv: Path = Path(".env"), with_stack: bool = True, **overrides: str) -> Settings:
     """Reads the settings from the environment, `.env` and a running stack's file.
 
     `with_stack=False` leaves that file out: for the process that is about to write it.
     `overrides` are variables that win over every source (`WARMLINE_MODEL="mini"`): what a command line said.
-    Raises SettingsError, which names the variable, for an unknown one or a bad value.
+    Raises SettingsError, which names the variable, for an unknown one or a bad value, and for a secret's file that
+    is not to be read.
     """
-    given = {name for name in (*os.environ, *dotenv_values(dotenv), *overrides) if name.startswith(PREFIX)}
-    _reject_unknown(given)
+    given = {name: value or "" for name, value in {**dotenv_values(dotenv), **os.environ}.items()}
+    _reject_unknown({name for name in (*given, *overrides) if name.startswith(PREFIX)})
+    overrides = {**_read_secret_files(given, but=overrides), **overrides}
     stack = _build_section(StackSettings, (dotenv,), overrides)
     files = (stack.data_dir / STACK_ENV_FILE, dotenv) if with_stack else (dotenv,)  # the later one wins
     sections = {name: _build_section(cls, files, overrides) for name, cls in section_classes().items()}
@@ -588,6 +620,48 @@ def to_variables(settings: Settings) -> dict[str, str]:
         variable: _to_text(getattr(getattr(settings, section), field))
         for variable, (section, field) in known_variables().items()
     }
+
+
+def _is_secret(annotation: object) -> bool:
+    return annotation is SecretStr or SecretStr in get_args(annotation)
+
+
+def _with_password(url: str, password: str) -> str:
+    """A server's URL with this password, unless it has one."""
+    parts = urlsplit(url)
+    user, _, server = parts.netloc.rpartition("@")
+    if ":" in user:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{server}"))
+
+
+def _read_secret_files(given: dict[str, str], *, but: Container[str]) -> dict[str, str]:
+    """The secrets that lie in files, except for those variables: variable -> secret. Raises SettingsError."""
+    found = {}
+    for name, variable in secret_files().items():
+        if variable in but or not given.get(name):
+            continue  # an empty one is as if it were not there: compose files hand on what nobody set
+        if given.get(variable):
+            raise SettingsError(f"{variable} and {name} are both set: which one is meant? Leave one out.")
+        found[variable] = _read_secret_file(name, Path(given[name]))
+    return found
+
+
+def _read_secret_file(name: str, path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            text = file.read(MOST_SECRET_BYTES + 1).decode().rstrip("\r\n")
+    except OSError as error:
+        raise SettingsError(f"{name} names {path}, which cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise SettingsError(f"{name} names {path}, which is not text in UTF-8") from None
+    if not text:
+        raise SettingsError(f"{name} names {path}, which is empty")
+    if len(text) > MOST_SECRET_BYTES:
+        raise SettingsError(f"{name} names {path}, which is longer than {MOST_SECRET_BYTES} bytes")
+    if not text.isprintable():
+        raise SettingsError(f"{name} names {path}, which has more than one line, or characters that none can type")
+    return text
 
 
 def _fault_of_address(url: str) -> str:
@@ -625,8 +699,8 @@ def _to_text(value: object) -> str:
 
 
 def _reject_unknown(names: set[str]) -> None:
-    known = known_variables()
-    for name in sorted(names - known.keys()):
+    known = known_variables().keys() | secret_files().keys()
+    for name in sorted(names - known):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise SettingsError(f"{name} is not a setting of Warmline{hint} (config/example.env lists them all)")

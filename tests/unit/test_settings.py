@@ -8,8 +8,18 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from redis.connection import parse_url
 
-from config.settings import STACK_ENV_FILE, SettingsError, known_variables, load_settings, section_classes
+from config.settings import (
+    STACK_ENV_FILE,
+    SettingsError,
+    known_variables,
+    load_settings,
+    process_environment,
+    secret_files,
+    section_classes,
+    to_variables,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,6 +103,101 @@ def test_reports_may_not_land_among_the_calls(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("WARMLINE_S3_RESULTS_BUCKET", "calls")
     with pytest.raises(SettingsError, match="WARMLINE_S3_RESULTS_BUCKET"):
         load_settings()
+
+
+def test_a_secret_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Given secrets as Docker and Kubernetes hand them out, one of them a list, one named in .env
+    for name, text in {"redis": "p@ss/w:ord%\n", "keys": "one,two\r\n", "token": "hunter2"}.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("WARMLINE_REDIS_PASSWORD_FILE", str(tmp_path / "redis"))
+    monkeypatch.setenv("WARMLINE_API_KEYS_FILE", str(tmp_path / "keys"))
+    (tmp_path / ".env").write_text("WARMLINE_METRICS_TOKEN_FILE=token\n")
+    # And one that somebody's deployment hands on empty
+    monkeypatch.setenv("WARMLINE_S3_SECRET_KEY_FILE", "")
+    # When they are read
+    settings = load_settings(WARMLINE_REDIS_URL="redis://redis:6379/1")
+    # Then they are what the files hold, without the last line's end, and a child process gets them
+    assert settings.redis.password.get_secret_value() == "p@ss/w:ord%"
+    assert [key.get_secret_value() for key in settings.api.keys] == ["one", "two"]
+    assert settings.metrics.token.get_secret_value() == "hunter2"
+    assert settings.s3.secret_key.get_secret_value() == ""
+    environment = process_environment(settings)
+    assert environment["WARMLINE_API_KEYS"] == "one,two"
+    assert not environment.keys() & secret_files().keys()
+    # And what a command line says is stronger than a file
+    assert load_settings(WARMLINE_METRICS_TOKEN="mine").metrics.token.get_secret_value() == "mine"
+
+
+def test_every_secret_and_nothing_else_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = r"KEYS?|TOKENS?|PASSWORD|SECRETS?|HEADERS|REDIS_URL"
+    expected = {name for name in known_variables() if re.search(rf"_({named})$", name)}
+    assert set(secret_files().values()) == expected
+    assert not secret_files().keys() & known_variables().keys()
+    monkeypatch.setenv("WARMLINE_MODEL_FILE", "/run/secrets/model")
+    with pytest.raises(SettingsError, match=r"WARMLINE_MODEL_FILE is not a setting"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, r"cannot be read: No such file or directory"),
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"hunter2\nhunter3\n", "more than one line"),
+        (b"hunter2\x00", "more than one line, or characters"),
+        (b"\xff\xfe", "not text in UTF-8"),
+        (b"hunter2" * 10_000, "longer than 65536 bytes"),
+    ],
+)
+def test_a_secret_that_cannot_be_read_is_an_error_that_names_variable_and_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, sentence: str
+) -> None:
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.setenv("WARMLINE_FLOWER_PASSWORD_FILE", str(file))
+    with pytest.raises(SettingsError, match=f"WARMLINE_FLOWER_PASSWORD_FILE names {file}.*{sentence}") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_secret_that_is_set_twice_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("hunter2")
+    monkeypatch.setenv("WARMLINE_API_KEYS_FILE", str(tmp_path / "key"))
+    (tmp_path / ".env").write_text("WARMLINE_API_KEYS=hunter3\n")
+    with pytest.raises(SettingsError, match="WARMLINE_API_KEYS and WARMLINE_API_KEYS_FILE are both set") as caught:
+        load_settings()
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://redis:6379/0", "redis://:p%40ss%2Fw%3Aord%25@redis:6379/0"),
+        (
+            "rediss://me@[::1]:6379/2?ssl_cert_reqs=none",
+            "rediss://me:p%40ss%2Fw%3Aord%25@[::1]:6379/2?ssl_cert_reqs=none",
+        ),
+        ("redis://:its-own@redis/0", "redis://:its-own@redis/0"),
+        ("redis://me:@redis/0", "redis://me:@redis/0"),
+    ],
+)
+def test_the_password_of_redis_gets_into_a_url_that_has_none(
+    monkeypatch: pytest.MonkeyPatch, url: str, expected: str
+) -> None:
+    monkeypatch.setenv("WARMLINE_REDIS_PASSWORD", "p@ss/w:ord%")
+    settings = load_settings(WARMLINE_REDIS_URL=url)
+    assert settings.redis.url.get_secret_value() == expected
+    again = to_variables(settings)
+    assert load_settings(**again).redis == settings.redis
+    assert parse_url(expected).get("password") in {"p@ss/w:ord%", "its-own", None, ""}
+
+
+def test_the_password_of_redis_gets_into_the_usual_url_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARMLINE_REDIS_PASSWORD", "hunter2")
+    assert load_settings().redis.url.get_secret_value() == "redis://:hunter2@127.0.0.1:6379/0"
+    assert "hunter2" not in repr(load_settings())
 
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
