@@ -216,6 +216,20 @@ class RedisSettings(Section):
 
     @field_validator("url")
     @classmethod
+    def _is_of_redis(cls, url: SecretStr) -> SecretStr:
+        # The rest of the address is not repeated: it has the password.
+        scheme, separator, _ = url.get_secret_value().partition("://")
+        if not separator or not re.fullmatch(r"[a-z0-9+.-]{1,20}", scheme):
+            raise ValueError("it is not of the form redis://:password@host:port/database")
+        if scheme not in {"redis", "rediss"}:
+            raise ValueError(
+                f"it begins with {scheme}://, and the ledger and the queue are Redis or Valkey: use redis:// or "
+                "rediss:// (docs/deploy.md has why no other broker will do)"
+            )
+        return url
+
+    @field_validator("url")
+    @classmethod
     def _has_the_password(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
         # A URL's own password stands: a one-machine stack's URL has that of its embedded server.
         password: SecretStr | None = info.data.get("password")
@@ -437,6 +451,14 @@ class FlowerSettings(Section):
     port: int = Field(5555, ge=1, le=65535, description="port to bind")
     user: str = Field("warmline", description="user name for basic auth")
     password: SecretStr = Field(SecretStr(""), description="password for basic auth; Flower needs one to start")
+    state_dir: str = Field(
+        "", description="where it keeps what it has seen, so that a restart forgets nothing; empty: in memory only"
+    )
+    url_prefix: str = Field(
+        "",
+        pattern=r"^(/?[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)?/?$",
+        description="path below which a proxy serves it; then the proxy's X-Real-Ip and X-Scheme are believed",
+    )
 
 
 class StackSettings(Section):

@@ -67,6 +67,28 @@ def test_a_bad_value_is_not_repeated_because_it_may_be_a_secret(monkeypatch: pyt
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("scheme", ["amqp", "sqs", "memory", "sentinel", "unix", "http"])
+def test_another_broker_than_redis_is_an_error_in_a_sentence(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    monkeypatch.setenv("WARMLINE_REDIS_URL", f"{scheme}://guest:hunter2@127.0.0.1:5672//")
+    with pytest.raises(
+        SettingsError, match=rf"WARMLINE_REDIS_URL .*{scheme}://.*use redis:// or rediss://"
+    ) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["hunter2@redis:6379", "", "redis", "hunter2 :// x"])
+def test_what_is_no_address_of_redis_is_an_error_that_says_how_one_looks(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("WARMLINE_REDIS_URL", url)
+    with pytest.raises(
+        SettingsError, match=r"WARMLINE_REDIS_URL .*redis://:password@host:port/database"
+    ) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+
+
 def test_the_environment_wins_over_dotenv_and_dotenv_over_a_running_stack(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
