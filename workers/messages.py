@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from celery.worker.request import Request
 from celery.worker.strategy import default
 from kombu.utils.json import loads
 from pydantic import ValidationError
 
+from warmline.jobs.queue import shown_as
 from warmline.jobs.records import Job
 
 log = structlog.get_logger()
@@ -25,12 +27,31 @@ def drop_malformed(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
     def handle_well_formed(message: Any, body: Any, *args: Any) -> Any:
         # `body` is given for protocol 1 only. A payload that cannot be decoded is dropped by Celery itself.
         match (body, message.headers, message.payload):
-            case (None, {"id": str()}, [list(), dict(), dict()]):
+            case (None, {"id": str()}, [list() as given, dict(), dict()]):
+                hide_arguments(message.headers, given)
                 return handle(message, body, *args)
         log.error("bad_message_dropped", problems=["a message has an id and a body of three (task protocol 2)"])
         return message.reject_log_error(log, consumer.connection_errors)
 
     return handle_well_formed
+
+
+def hide_arguments(headers: dict[str, Any], given: list[Any]) -> None:
+    """Has the worker's events tell of a job what its own messages do, whoever sent this one.
+
+    Celery's clients send a copy of all arguments along, for the events: calls' keys, and customers' metadata.
+    """
+    lane = given[0].get("lane", "live") if given and isinstance(given[0], dict) else None
+    headers["argsrepr"], headers["kwargsrepr"] = shown_as(lane), "{}"
+
+
+class DiscreetRequest(Request):  # type: ignore[misc]
+    """A task's `Request` that does not show its arguments to those who ask the worker what it has in hand."""
+
+    def info(self, safe: bool = True) -> dict[str, Any]:
+        """As Celery's, and always safe: Flower asks for that of running tasks, but not of those that wait."""
+        shown: dict[str, Any] = super().info(safe=True)
+        return shown
 
 
 def drop_unreadable(channel: Any) -> None:

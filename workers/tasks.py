@@ -16,7 +16,7 @@ from celery.exceptions import Reject
 from warmline.jobs.errors import EngineLost, LedgerUnavailable
 from warmline.jobs.queue import TASK
 from workers.lease import Draining
-from workers.messages import drop_malformed, parse_job
+from workers.messages import DiscreetRequest, drop_malformed, parse_job
 
 if TYPE_CHECKING:
     from workers.scoring import Desk
@@ -28,9 +28,9 @@ GIVE_BACK_SECONDS = 1.0  # before a message is given back, so that what is in tr
 
 def register_tasks(app: Celery, desk: Callable[[], Desk]) -> None:
     """Adds the task to the application. `desk` is called in a warm child; raises EngineLost in one that was."""
-    strategy = f"{drop_malformed.__module__}:{drop_malformed.__name__}"
+    strategy, request = (f"{each.__module__}:{each.__name__}" for each in (drop_malformed, DiscreetRequest))
 
-    @app.task(name=TASK, Strategy=strategy)  # type: ignore[untyped-decorator]
+    @app.task(name=TASK, Strategy=strategy, Request=request)  # type: ignore[untyped-decorator]
     def analyze(*args: Any, **kwargs: Any) -> None:
         job = parse_job(args, kwargs)
         if job is None:

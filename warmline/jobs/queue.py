@@ -119,7 +119,7 @@ class Messages:
             TASK,
             args=[job.model_dump(mode="json")],
             kwargs={},
-            argsrepr=f"({job.source.uri})",  # what Flower shows; metadata are nobody's business there
+            argsrepr=shown_as(job.lane),
             ignore_result=True,
         )
         body = json.dumps(message.body).encode()
@@ -138,6 +138,11 @@ class Messages:
             },
         }
         return json.dumps(envelope)
+
+
+def shown_as(lane: object) -> str:
+    """What Celery's events, and with them Flower, tell of a job: its lane. Keys and metadata are its owner's."""
+    return f"{lane} lane" if isinstance(lane, str) and lane in QUEUES else "hidden"
 
 
 def job_id_of_message(message: str) -> str | None:

@@ -88,7 +88,6 @@ def plan_stack(settings: Settings, directory: StackDirectory, on_event: OnEvent)
     else:
         position.forget()  # what is uploaded meanwhile was not to count, nor is it to later
     parts.sort(key=lambda part: ORDER.index(part.name))
-    directory.of("flower").mkdir(mode=0o700, exist_ok=True)
     chosen = {
         "valkey": addresses.valkey,
         "s3": addresses.s3.s3,
@@ -118,6 +117,8 @@ def _fill_in(
     }
     if settings.triggers.file:  # clients run elsewhere
         changes["triggers"] = {"file": str(Path(settings.triggers.file).expanduser().absolute())}
+    if not settings.flower.state_dir:
+        changes["flower"]["state_dir"] = str(directory.of("flower"))
     if not settings.flower.password.get_secret_value():
         changes["flower"]["password"] = SecretStr(credentials.flower_password)
     if valkey is not None:
