@@ -483,6 +483,10 @@ class LogSettings(Section):
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="lowest level shown")
     format: Literal["json", "console"] = Field("json", description="json for machines, console for people")
+    mask_keys: bool = Field(
+        False,
+        description="true: keys of calls, which may hold phone numbers, are shown as digests, in traces too",
+    )
 
 
 class MetricsSettings(Section):
@@ -510,6 +514,21 @@ class TracingSettings(Section):
         SecretStr(""), description="sent along, comma-separated: authorization=Bearer ...,x-tenant=calls"
     )
     sample_ratio: float = Field(1.0, ge=0, le=1, description="share of jobs that are traced")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        if url and (urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname):
+            raise ValueError("not of the form http://host:4318")
+        return url.rstrip("/")
+
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, headers: SecretStr) -> SecretStr:
+        for place, header in enumerate(filter(None, headers.get_secret_value().split(",")), 1):
+            if not re.fullmatch(r"\s*[A-Za-z0-9\-_.]+\s*=[\x20-\x7e]*", header):  # not repeated: it is a secret
+                raise ValueError(f"header {place} is not of the form name=value")
+        return headers
 
 
 class GeneralSettings(Section):
