@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from celery import Celery
+from kombu import Queue
 
 from config.settings import Settings, SettingsError
 from warmline.jobs import keys
@@ -58,6 +59,8 @@ def make_celery(settings: Settings) -> Celery:
         # There is no result backend; who configures one in the environment must not get another timeout by it.
         result_backend_transport_options=visibility,
         **visibility,
+        # Celery takes their names too; Flower wants them like this.
+        task_queues=[Queue(name, routing_key=name) for name in (*QUEUES.values(), RETRY_QUEUE)],
         **_MESSAGES,
         **_WORKERS,
         worker_proc_alive_timeout=settings.worker.load_timeout_seconds,
@@ -76,7 +79,6 @@ _MESSAGES: dict[str, Any] = {
     "event_serializer": "json",
     "enable_utc": True,
     "timezone": "UTC",
-    "task_queues": {name: {"routing_key": name} for name in (*QUEUES.values(), RETRY_QUEUE)},
     "task_default_queue": QUEUES["live"],
     "task_create_missing_queues": False,
     "task_ignore_result": True,  # the ledger has the results
