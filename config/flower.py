@@ -45,9 +45,10 @@ def directory_for_state(path: Path) -> Path:
 # What follows are Flower's own names. They win over variables like FLOWER_BASIC_AUTH.
 address = settings.flower.host
 port = settings.flower.port
-basic_auth = [f"{settings.flower.user}:{password}"]  # for pages and API alike, whatever FLOWER_UNAUTHENTICATED_API is
+basic_auth = [
+    f"{settings.flower.user}:{password}"
+]  # for pages and API alike, whatever FLOWER_UNAUTHENTICATED_API is
 read_only = True  # the API and the command line send and cancel jobs: a task that the ledger does not know is lost
-inspect_timeout = 3000.0  # milliseconds; a worker whose cores are all busy answers later than others
 max_tasks = 10_000  # the newest it keeps in memory
 max_workers = 1_000
 purge_offline_workers = 3600  # seconds: a worker that is started again has another name
