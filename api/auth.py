@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
@@ -19,6 +18,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import EventUnauthorized, Unauthorized, problem
+from config.addresses import is_loopback
 from config.settings import ApiSettings, Settings, SettingsError
 from warmline.jobs.errors import WarmlineError
 from warmline.triggers.sns import SnsTopicNotAllowed
@@ -75,18 +75,11 @@ def is_signed_by_sns(headers: Headers) -> bool:
 
 def refuse_open_bind(settings: ApiSettings) -> None:
     """Raises SettingsError when the API would serve other machines without asking for a key."""
-    if not settings.keys and not _is_loopback(settings.host):
+    if not settings.keys and not is_loopback(settings.host):
         raise SettingsError(
             f"WARMLINE_API_HOST is {settings.host}, which other machines can reach, and WARMLINE_API_KEYS is "
             "empty: set a key, or bind 127.0.0.1"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"  # any other name may resolve to anything
 
 
 def _bearer(headers: Headers) -> str | None:

@@ -1,17 +1,17 @@
 """What children and engine hosts tell the worker's parent: one is warm, is so no more, or cannot get warm and why.
 
-A pipe is made before the first fork, and all of them inherit it. Nothing else gets through: Celery swallows what
-a child's start-up handler raises, and an exit code gives no reason.
+Nothing else gets through: Celery swallows what a child's start-up handler raises, and an exit code gives no
+reason.
 """
 
 from __future__ import annotations
 
 import os
-import select
 
 from pydantic import ValidationError
 
 from warmline.jobs.records import ChildState, Record
+from workers.line_pipe import LinePipe
 
 _MAX_REASON = 900  # characters of 4 bytes at most: a line stays below PIPE_BUF, so that two never mix
 
@@ -51,25 +51,21 @@ class _Line(Record):
 class Announcements:
     """The pipe: children write to it, their parent reads."""
 
-    def __init__(self) -> None:
-        self._read_end, self._write_end = os.pipe()
-        os.set_blocking(self._read_end, False)
-        self._unfinished = b""
+    def __init__(self, pipe: LinePipe | None = None) -> None:
+        self._pipe = pipe or LinePipe.open()
 
     @classmethod
     def writing_to(cls, write_end: int) -> Announcements:
         """In an engine host, which is no fork: the pipe that it was started with. It cannot be read there."""
-        announcements = cls.__new__(cls)
-        announcements._write_end = write_end
-        return announcements
+        return cls(LinePipe.writing_to(write_end))
 
     def fileno(self) -> int:
         """The parent's end, for an event loop."""
-        return self._read_end
+        return self._pipe.fileno()
 
     def write_fileno(self) -> int:
         """The other end, for a process that is no fork."""
-        return self._write_end
+        return self._pipe.write_fileno()
 
     def tell_warm(self, child: ChildState) -> None:
         """From a child: it can take a job now."""
@@ -89,20 +85,14 @@ class Announcements:
 
     def wait(self, seconds: float) -> None:
         """In the parent: returns when there is something to read, or when the time is over."""
-        select.select([self._read_end], [], [], seconds)
+        self._pipe.wait(seconds)
 
     def read(self) -> list[Said]:
         """In the parent: what was told since the last call. Never waits."""
-        try:
-            while chunk := os.read(self._read_end, 65536):
-                self._unfinished += chunk
-        except BlockingIOError:
-            pass  # nothing more for now
-        *lines, self._unfinished = self._unfinished.split(b"\n")
-        return [said for line in lines if (said := _parse(line)) is not None]
+        return [said for line in self._pipe.read() if (said := _parse(line)) is not None]
 
     def _write(self, line: _Line) -> None:
-        os.write(self._write_end, line.model_dump_json(exclude_none=True).encode() + b"\n")
+        self._pipe.write(line.model_dump_json(exclude_none=True).encode())
 
 
 def _parse(line: bytes) -> Said | None:

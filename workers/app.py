@@ -22,6 +22,9 @@ from celery.utils.log import get_multiprocessing_logger
 from config.logging import configure_logging
 from config.settings import Settings, SettingsError, load_settings
 from warmline.calls.categories.rules import CategoryRules
+from warmline.jobs.connection import refuse_newer_ledger
+from warmline.jobs.errors import LedgerTooNew
+from warmline.jobs.layout import TOO_NEW_EXIT
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.queue import QUEUES, RETRY_QUEUE, make_celery
 from workers.announcements import Announcements
@@ -30,9 +33,12 @@ from workers.engine_hosts import EngineHosts
 from workers.farewell import Farewell
 from workers.lanes import LiveFirst, make_limit
 from workers.lifecycle import WarmChild
+from workers.metrics import WorkerMetrics
+from workers.pulse import Pulse
 from workers.readiness import Gate, Heart, make_step
 from workers.scratch import Scratch
 from workers.supervision import Children
+from workers.tally import Tally
 from workers.tasks import register_tasks
 
 if TYPE_CHECKING:
@@ -47,15 +53,22 @@ HAS_HOST = ("warmline.emotion.hosted_engine",)
 
 
 def main() -> int:
-    """Runs a worker until it is told to stop. Returns its exit code: 0, 1 for a failure, 2 for bad settings."""
+    """Runs a worker until it is told to stop. Returns its exit code.
+
+    0, 1 for a failure, 2 for bad settings, 3 for a ledger that a newer Warmline wrote.
+    """
     try:
         settings = load_settings()
-        configure_logging(settings.log, process="worker")
+        configure_logging(settings, process="worker")
+        refuse_newer_ledger(settings.redis)
         plan = _make_plan(settings)
         app = build_app(settings, plan)
     except SettingsError as error:
         print(f"warmline-worker: {error}", file=sys.stderr)
         return BAD_SETTINGS
+    except LedgerTooNew as error:
+        print(f"warmline-worker: {error.message}", file=sys.stderr)
+        return TOO_NEW_EXIT
     # "You're running the worker with superuser privileges": no pickle is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = app.Worker(
@@ -81,14 +94,16 @@ def build_app(settings: Settings, plan: Plan | None = None) -> Celery:
     app = make_celery(settings)
     announcements, drain = Announcements(), DrainFlag()
     children = Children(announcements, replacement_timeout_seconds=settings.worker.replacement_timeout_seconds)
-    heart = Heart(Ledger.connect(settings.redis, settings.jobs), children, settings.worker)
+    tally, pulse = Tally(), Pulse()
+    metrics = WorkerMetrics(tally)
+    heart = Heart(Ledger.connect(settings.redis, settings.jobs), children, settings.worker, metrics)
     hosts = EngineHosts(settings, announcements, children)
     farewell = Farewell(drain, grace_seconds=settings.worker.grace_seconds)
-    gate = Gate(settings, children, hosts, heart, farewell)
+    gate = Gate(settings, children, hosts, heart, farewell, metrics)
     app.steps["worker"].add(make_step(gate, settings.worker, announcements))
     app.steps["consumer"].add(make_limit(gate.warm_children, reserved=settings.worker.reserved_children))
     app.conf.broker_transport_options["queue_order_strategy"] = f"{LiveFirst.__module__}:{LiveFirst.__name__}"
-    child = WarmChild(settings, announcements, hosts, drain)
+    child = WarmChild(settings, announcements, hosts, drain, tally, pulse)
     register_tasks(app, child.desk)
     _connect_signals(settings, plan, gate, child)
     return app
@@ -100,7 +115,7 @@ def _connect_signals(settings: Settings, plan: Plan | None, gate: Gate, child: W
     @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
     def setup_logging(**_: Any) -> None:
         # A receiver here keeps Celery from configuring the log itself.
-        configure_logging(settings.log, process="worker")
+        configure_logging(settings, process="worker")
         billiard_log = get_multiprocessing_logger()
         billiard_log.handlers[:], billiard_log.propagate = [], True
         if settings.log.level != "DEBUG":

@@ -29,7 +29,9 @@ from warmline.objects.store import ObjectStore
 from workers.announcements import Announcements
 from workers.drain import DrainFlag
 from workers.engine_hosts import EngineHosts
+from workers.pulse import Pulse
 from workers.scratch import Scratch
+from workers.tally import Tally
 
 if TYPE_CHECKING:
     from warmline.emotion.engine import Engine
@@ -48,9 +50,17 @@ class WarmChild:
     """What a child has. Made and prepared in the parent, started in the child."""
 
     def __init__(
-        self, settings: Settings, announcements: Announcements, hosts: EngineHosts, drain: DrainFlag
+        self,
+        settings: Settings,
+        announcements: Announcements,
+        hosts: EngineHosts,
+        drain: DrainFlag,
+        tally: Tally,
+        pulse: Pulse,
     ) -> None:
         self._settings = settings
+        self._tally = tally
+        self._pulse = pulse
         self._drain = drain
         self._announcements = announcements
         self._hosts = hosts
@@ -107,11 +117,13 @@ class WarmChild:
             worker=self._worker,
             engine=engine,
             ledger=Ledger.connect(self._settings.redis, self._settings.jobs),
-            store=ObjectStore(self._settings.s3),
+            store=ObjectStore(self._settings.s3, seen=self._tally.tell_request),
             scratch=self._scratch,
             settings=self._settings,
             categories=self._categories,
             drain=self._drain,
+            tally=self._tally,
+            sign=self._pulse.of_child(current_process().index),
         )
         self._rehearse(self._desk)
         return _describe(engine, time.monotonic() - started)

@@ -7,6 +7,7 @@ job is dropped. Either may come first.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import structlog
 
@@ -20,7 +21,9 @@ log = structlog.get_logger()
 class Losses:
     """Tells the ledger which holders of leases are no more. While Redis is away they are kept for later."""
 
-    def __init__(self, ledger: Ledger, children: Children) -> None:
+    def __init__(self, ledger: Ledger, children: Children, *, on_lost: Callable[[], None] = lambda: None) -> None:
+        """`on_lost` is called for each job that was lost with its child."""
+        self._on_lost = on_lost
         self.ledger = ledger
         self._children = children
         self._untold: list[int] = []
@@ -39,4 +42,5 @@ class Losses:
                     return
                 del self._untold[0]
                 if job_id is not None:
+                    self._on_lost()
                     log.warning("child_lost", pid=pid, job_id=job_id)

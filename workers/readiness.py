@@ -27,6 +27,8 @@ from workers.announcements import Announcements
 from workers.engine_hosts import EngineHosts
 from workers.farewell import Farewell, kill_all
 from workers.losses import Losses
+from workers.metrics import WorkerMetrics
+from workers.probes import METRICS_PATH, Probes, metrics_page
 from workers.supervision import Children, first_death, pool_pids, stop_worker
 
 if TYPE_CHECKING:
@@ -42,7 +44,10 @@ WATCH_SECONDS = 1.0  # between two looks for engine hosts that died
 class Heart:
     """Writes to Redis that this worker is alive, and who is warm in it."""
 
-    def __init__(self, ledger: Ledger, children: Children, settings: WorkerSettings) -> None:
+    def __init__(
+        self, ledger: Ledger, children: Children, settings: WorkerSettings, metrics: WorkerMetrics | None = None
+    ) -> None:
+        self._metrics = metrics
         self.ledger = ledger
         self._children = children
         self._settings = settings
@@ -61,6 +66,8 @@ class Heart:
             warm=() if self.draining else self._children.warm,
             seen_at=datetime.now(UTC),
         )
+        if self._metrics is not None:
+            self._metrics.see(state)
         try:
             self.ledger.beat(state, ttl_seconds=BEATS_TO_LIVE * self._settings.heartbeat_seconds)
         except LedgerUnavailable as error:
@@ -83,16 +90,24 @@ class Gate:
     """Holds the worker back until its children are warm, and stops it when they cannot be."""
 
     def __init__(
-        self, settings: Settings, children: Children, hosts: EngineHosts, heart: Heart, farewell: Farewell
+        self,
+        settings: Settings,
+        children: Children,
+        hosts: EngineHosts,
+        heart: Heart,
+        farewell: Farewell,
+        metrics: WorkerMetrics,
     ) -> None:
         self._settings = settings
         self._children = children
         self._hosts = hosts
         self._heart = heart
         self._farewell = farewell
-        self._losses = Losses(heart.ledger, children)
+        self._losses = Losses(heart.ledger, children, on_lost=metrics.lost)
+        self.metrics = metrics
+        self._probes = Probes(settings.metrics, {METRICS_PATH: metrics_page(metrics.page)})
         self._feeder: Feeder | None = None
-        self._deliverer = _make_deliverer(settings)
+        self._deliverer = _make_deliverer(settings, metrics)
         self._worker: Any = None
         self._closed = False
 
@@ -139,9 +154,11 @@ class Gate:
         self._feeder.start()
         if self._deliverer is not None:
             self._deliverer.start()
+        self._probes.start()
 
     def watch(self, worker: Any) -> None:
         """From the event loop, when a child said something and every now and then."""
+        self.metrics.turn()
         if self._look(worker.pool._pool):
             self._heart.beat(worker)
         self._losses.tell(worker.hostname)
@@ -168,6 +185,7 @@ class Gate:
             return
         self._closed = True
         self._farewell.end()
+        self._probes.stop()
         self._children.look(())
         self._losses.tell(worker.hostname)
         if self._feeder is not None:
@@ -188,13 +206,13 @@ class Gate:
             stop_worker(self._children.failure)
 
 
-def _make_deliverer(settings: Settings) -> Deliverer | None:
+def _make_deliverer(settings: Settings, metrics: WorkerMetrics) -> Deliverer | None:
     """Where there is somebody to be told. Raises SettingsError."""
     if not settings.webhooks.urls:
         return None
     from warmline.webhooks.deliverer import Deliverer
 
-    return Deliverer(settings)
+    return Deliverer(settings, seen=metrics.delivered)
 
 
 def make_step(gate: Gate, settings: WorkerSettings, announcements: Announcements) -> type[Any]:
@@ -208,6 +226,7 @@ def make_step(gate: Gate, settings: WorkerSettings, announcements: Announcements
 
         def register_with_event_loop(self, worker: Any, hub: Any) -> None:
             hub.add_reader(announcements.fileno(), gate.watch, worker)
+            hub.add_reader(gate.metrics.tally.fileno(), gate.metrics.turn)
             hub.call_repeatedly(min(WATCH_SECONDS, settings.heartbeat_seconds), gate.watch, worker)
 
         def close(self, worker: Any) -> None:

@@ -33,14 +33,17 @@ from workers.drain import DrainFlag
 from workers.keeper import Keeper
 from workers.lease import Cancelled, Draining, Lease, Stopped
 from workers.publishing import Publisher
+from workers.pulse import Pulse, Sign
 from workers.scratch import Scratch
 from workers.store_outage import MOST_SECONDS, wait_out
+from workers.tally import AttemptSeen, Tally
 
 if TYPE_CHECKING:
     from warmline.emotion.engine import Engine
 
 log = structlog.get_logger()
 
+SUPERSEDED = "superseded"  # an attempt's outcome: the job had ended, or was another attempt's
 LEDGER_PATIENCE_SECONDS = 60.0  # a finished analysis is not thrown away because Redis restarts
 
 _T = TypeVar("_T")
@@ -53,6 +56,7 @@ class Scored:
     location: ReportLocation
     body: str | None
     report: Report | None  # None: an earlier attempt had published it
+    store_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,8 @@ class Desk:
     outage_seconds: float = MOST_SECONDS  # how long a store that does not answer is waited for before the next job
     ledger_patience_seconds: float = LEDGER_PATIENCE_SECONDS
     keeper: Keeper = field(default_factory=Keeper)
+    sign: Sign = field(default_factory=lambda: Pulse().of_child(0))  # by which the parent sees that it comes on
+    tally: Tally = field(default_factory=Tally)
 
     @property
     def name(self) -> str:
@@ -112,7 +118,14 @@ class Desk:
                 wait_out(self.store, self.drain, most_seconds=self.outage_seconds)
 
     def _lease(self, state: JobState) -> Lease:
-        return Lease(self.ledger, state, keeper=self.keeper, drain=self.drain, settings=self.settings.jobs)
+        return Lease(
+            self.ledger,
+            state,
+            keeper=self.keeper,
+            sign=self.sign,
+            drain=self.drain,
+            settings=self.settings.jobs,
+        )
 
     def _step_back(self, job: Job, refusal: Refusal) -> None:
         """The job is not ours. Where a process of this worker held it and died, the ledger is told so."""
@@ -132,7 +145,7 @@ class Desk:
         try:
             scored = self._score(state, lease)
         except Stopped as stopped:
-            self._stop(state, stopped)
+            self._stop(state, stopped, started)
         except WarmlineError as error:
             fault = error
         except Exception as error:
@@ -142,7 +155,7 @@ class Desk:
         else:
             self._end_well(state, scored, started)
         if fault is not None:
-            self._end_badly(state, lease, fault)
+            self._end_badly(state, lease, fault, started)
         return fault
 
     def _score(self, state: JobState, lease: Lease) -> Scored:
@@ -155,6 +168,7 @@ class Desk:
         publisher = Publisher(self.store, self.settings, job, facts, self.engine.info.model_hash)
         if state.attempt > 1 and (body := publisher.published()) is not None:
             return Scored(location=publisher.location, body=body, report=None)
+        store_started = 0.0
         with self.scratch.file() as path:
             self.store.fetch(job.source, path, expected=facts, on_chunk=lambda _: lease.check())
             lease.limit.arrived()
@@ -162,11 +176,14 @@ class Desk:
             with publisher.embeddings_beside(path, self.engine.embedding_dimensions) as embeddings:
                 report = self._analyse(job, path, facts, lease, fetch_seconds, embeddings)
                 lease.limit.lift()
+                store_started = time.monotonic()
                 windows = sum(len(channel.windows) for channel in report.channels)
                 lease.tell(Progress(stage="store", windows_done=windows, windows_total=windows))
                 if embeddings is not None:
                     publisher.publish_embeddings(embeddings.path, lease)
-        return Scored(location=publisher.location, body=publisher.publish(report, lease), report=report)
+        body = publisher.publish(report, lease)
+        store_seconds = time.monotonic() - store_started
+        return Scored(location=publisher.location, body=body, report=report, store_seconds=store_seconds)
 
     def _analyse(
         self,
@@ -199,6 +216,8 @@ class Desk:
         ours = self._patiently(
             lambda: self.ledger.succeed(state.job.id, state.attempt, scored.location, scored.body)
         )
+        outcome = ("succeeded" if scored.report else "settled") if ours else SUPERSEDED
+        self.tally.tell_attempt(attempt_seen(state, started, outcome, scored=scored))
         if not ours:
             log.warning("attempt_superseded", attempt=state.attempt)
         elif scored.report is None:
@@ -213,18 +232,19 @@ class Desk:
                 rtfx=scored.report.provenance.rtfx,
             )
 
-    def _stop(self, state: JobState, stopped: Stopped) -> None:
+    def _stop(self, state: JobState, stopped: Stopped, started: float) -> None:
         job_id, attempt = state.job.id, state.attempt
         match stopped:
             case Cancelled():
-                ours, action = self._patiently(lambda: self.ledger.cancelled(job_id, attempt)), "job_cancelled"
+                ours, outcome = self._patiently(lambda: self.ledger.cancelled(job_id, attempt)), "cancelled"
             case Draining():
-                ours, action = self._patiently(lambda: self.ledger.hand_back(job_id, attempt)), "job_handed_back"
+                ours, outcome = self._patiently(lambda: self.ledger.hand_back(job_id, attempt)), "handed_back"
             case _:
-                ours, action = False, ""
-        log.info(action if ours else "attempt_superseded", attempt=attempt)
+                ours, outcome = False, ""
+        self.tally.tell_attempt(attempt_seen(state, started, outcome if ours else SUPERSEDED))
+        log.info(f"job_{outcome}" if ours else "attempt_superseded", attempt=attempt)
 
-    def _end_badly(self, state: JobState, lease: Lease, error: WarmlineError) -> None:
+    def _end_badly(self, state: JobState, lease: Lease, error: WarmlineError, started: float) -> None:
         """Another attempt for what may pass, if the ledger grants one; else the job has failed."""
         lease.limit.lift()
         job_id, attempt, jobs = state.job.id, state.attempt, self.settings.jobs
@@ -234,18 +254,20 @@ class Desk:
             retried = sum(past.outcome == "retried" for past in state.attempts)
             wait = min(retry_seconds(jobs.retry_seconds, retried + 1), jobs.max_retry_seconds)
             status = self._patiently(lambda: self.ledger.retry(job_id, attempt, failure, delay_seconds=wait))
-            if status is JobStatus.QUEUED:
+            outcome = SUPERSEDED if status is None else "retried" if status is JobStatus.QUEUED else status.value
+            if outcome == "retried":
                 log.warning("job_retried", wait_seconds=round(wait, 2), **facts)
-            elif status is JobStatus.DEAD:
+            elif outcome == "dead":
                 log.error("job_dead", **facts)
-            elif status is not None:
+            elif outcome == "cancelled":
                 log.info("job_cancelled", attempt=attempt)  # asked for while it ran
-            ended = status is not None
         else:
-            ended = self._patiently(lambda: self.ledger.fail(job_id, attempt, failure))
-            if ended:
+            ours = self._patiently(lambda: self.ledger.fail(job_id, attempt, failure))
+            outcome = "failed" if ours else SUPERSEDED
+            if ours:
                 log.warning("job_failed", **facts)
-        if not ended:
+        self.tally.tell_attempt(attempt_seen(state, started, outcome, code=error.code))
+        if outcome == SUPERSEDED:
             log.warning("attempt_superseded", attempt=attempt)
 
     def _patiently(self, write: Callable[[], _T]) -> _T:
@@ -276,3 +298,26 @@ def _is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def attempt_seen(
+    state: JobState, started: float, outcome: str, *, code: str = "", scored: Scored | None = None
+) -> AttemptSeen:
+    """What is counted of an attempt that is over. `started` is when it was claimed, by the monotonic clock."""
+    waited = None
+    if state.attempt == 1 and state.started_at is not None:
+        waited = max(0.0, (state.started_at - state.queued_at).total_seconds())
+    seen = AttemptSeen(
+        lane=state.job.lane, outcome=outcome, code=code, seconds=time.monotonic() - started, wait_seconds=waited
+    )
+    report = scored.report if scored is not None else None
+    if scored is None or report is None:
+        return seen
+    return seen.model_copy(
+        update={
+            "stage_seconds": {**report.provenance.stage_seconds, "store": round(scored.store_seconds, 4)},
+            "audio_seconds": report.source.duration_seconds,
+            "speech_seconds": sum(channel.speech_seconds for channel in report.channels),
+            "rtfx": report.provenance.rtfx,
+        }
+    )

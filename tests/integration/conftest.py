@@ -19,6 +19,7 @@ from config.settings import (
     EmotionSettings,
     GeneralSettings,
     JobsSettings,
+    MetricsSettings,
     RedisSettings,
     S3Settings,
     Settings,
@@ -31,6 +32,7 @@ from warmline.emotion.engine import Engine
 from warmline.emotion.loading import load_engine
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Source
+from warmline.local.ports import choose_port
 from warmline.objects.store import ObjectStore
 from workers.scoring import Desk
 from workers.scratch import Scratch
@@ -100,6 +102,7 @@ def worker_settings(
                 heartbeat_seconds=1,
                 scratch_dir=tmp_path_factory.mktemp("scratch"),
             ),
+            metrics=MetricsSettings(port=choose_port()),  # tests run side by side
         )
 
     return make

@@ -10,6 +10,7 @@ from config.settings import S3Settings
 from warmline.jobs.errors import ObjectForbidden, StoreMisconfigured
 from warmline.objects.failures import store_errors
 from warmline.objects.lazy_client import LazyClient
+from warmline.objects.requests import RequestSeen, watch_requests
 from warmline.objects.timestamps import read_timestamps_quickly
 
 if TYPE_CHECKING:
@@ -23,9 +24,13 @@ SMALL_BODY_BYTES = 256 * 1024  # most reports
 class HasS3Client(LazyClient["S3Client"]):
     """What speaks S3. Threads may share it; it connects at first use, so a fork may lie between."""
 
-    def __init__(self, settings: S3Settings, *, attempts: int = ATTEMPTS) -> None:
-        """`attempts` are tries of each request; the waits between them are the client's own."""
+    def __init__(self, settings: S3Settings, *, attempts: int = ATTEMPTS, seen: RequestSeen | None = None) -> None:
+        """`attempts` are tries of each request; the waits between them are the client's own.
+
+        `seen` is called for each request that is over, in the thread that made it.
+        """
         super().__init__()
+        self._seen = seen
         self._settings = settings
         self._attempts = attempts
 
@@ -33,7 +38,10 @@ class HasS3Client(LazyClient["S3Client"]):
         return f"{type(self).__name__}(endpoint_url={self._settings.endpoint_url or 'AWS'!r})"
 
     def _build(self) -> S3Client:
-        return build_client(self._settings, self._attempts)
+        client = build_client(self._settings, self._attempts)
+        if self._seen is not None:
+            watch_requests(client, self._seen)
+        return client
 
 
 def build_client(settings: S3Settings, attempts: int = ATTEMPTS) -> S3Client:

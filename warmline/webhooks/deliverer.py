@@ -51,12 +51,15 @@ _T = TypeVar("_T")
 class Deliverer:
     """A thread that delivers while it holds the lease; none where there is nobody to be told."""
 
-    def __init__(self, settings: Settings, *, preferred: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, *, preferred: bool = False, seen: Callable[[str], None] = lambda _: None
+    ) -> None:
         """Connects to nothing yet. Raises SettingsError.
 
         Those that are not preferred stand back while one that is lives. Where there is nobody to be told, one that
-        is preferred switches webhooks off.
+        is preferred switches webhooks off. `seen` is told what came of each post: delivered, retried, given_up.
         """
+        self._seen = seen
         self._settings = settings.webhooks
         self._preferred = preferred
         self._token = secrets.token_hex(8)
@@ -256,6 +259,7 @@ class Deliverer:
         if await self._patiently(
             partial(self._ledger.record, self._token, changed, delay_seconds, self._settings)
         ):
+            self._seen(_OUTCOMES[changed.status])
             await self._safely(_log_try, changed, delay_seconds)
 
     async def _disable(self, endpoint_id: str) -> None:
@@ -288,6 +292,13 @@ class Deliverer:
                 return work(*args, **more)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, locked)
+
+
+_OUTCOMES = {
+    DeliveryStatus.DELIVERED: "delivered",
+    DeliveryStatus.PENDING: "retried",
+    DeliveryStatus.FAILED: "given_up",
+}
 
 
 def _unposted(reason: str) -> Answer:
