@@ -22,6 +22,7 @@ from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Failure, Hold, JobState, Progress
 from workers.drain import DrainFlag
 from workers.keeper import Keeper
+from workers.pulse import Sign
 from workers.time_limit import TimeLimit
 
 log = structlog.get_logger()
@@ -56,6 +57,7 @@ class Lease:
         state: JobState,
         *,
         keeper: Keeper,
+        sign: Sign,
         drain: DrainFlag,
         settings: JobsSettings,
     ) -> None:
@@ -70,9 +72,11 @@ class Lease:
         self._ending = threading.Lock()  # a job is released, or cut off
         self._away = False  # the ledger did not answer the last time
         self._keeper = keeper
+        self._sign = sign
         self._context = contextvars.copy_context()  # of the log
 
     def __enter__(self) -> Self:
+        self._sign.begin()
         self._keeper.begin(partial(self._context.run, self._keep), every_seconds=self._beat_seconds)
         return self
 
@@ -83,13 +87,16 @@ class Lease:
         self._keeper.end()
         with self._ending:
             self._released = True
+        self._sign.end()
 
     def tell(self, progress: Progress) -> None:
         """How far the work is; goes to the ledger with the next renewal."""
+        self._sign.come_on()
         self._progress = progress
 
     def check(self) -> None:
         """To be asked wherever the work can stop. Raises Stopped when it is to, TimedOut past its time limit."""
+        self._sign.come_on()
         self._check_hold()
         if self._drain.is_set():
             raise Draining

@@ -15,6 +15,7 @@ import structlog
 from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
 
+from warmline.jobs.conditions import DEATHS_WINDOW_SECONDS
 from warmline.jobs.records import ChildState
 from workers.announcements import Announcements, HostLost, HostWarm, LoadFailed
 
@@ -40,7 +41,10 @@ class Children:
         self._waiting: set[int] = set()  # pids of children that were warm and have lost their host
         self._warm: dict[int, ChildState] = {}
         self._forks = 0
+        self._planned = 0
         self._warm_deaths = 0
+        self._deaths_seen = 0
+        self._death_times: list[float] = []  # monotonic seconds, of the last five minutes
         self._excused_deaths = 0  # cold ones, before the last child that got warm
 
     @property
@@ -58,13 +62,37 @@ class Children:
             self._waiting.discard(pid)
             self._dead.append(pid)
             self._warm_deaths += 1
-        cold_deaths = self._forks - len(alive) - self._warm_deaths
+        deaths = self._forks - len(alive)
+        self.note_deaths(deaths - self._deaths_seen)
+        self._deaths_seen = max(deaths, self._deaths_seen)
+        cold_deaths = deaths - self._warm_deaths
         if heard_warm:
             self._excused_deaths = cold_deaths
         self._note_cold(alive, heard_warm=heard_warm)
         if cold_deaths - self._excused_deaths >= MAX_COLD_DEATHS:
             self.fail(f"{MAX_COLD_DEATHS} children in a row died before they were warm; is there enough memory?")
         return set(self._warm) != before
+
+    def plan(self, children: int) -> None:
+        """So many are made at first; what is made after that replaces one of them."""
+        self._planned = children
+
+    @property
+    def respawns(self) -> int:
+        """How many were made to replace others."""
+        return max(0, self._forks - self._planned)
+
+    def note_deaths(self, count: int, *, seconds_ago: float = 0.0) -> None:
+        """So many processes of this worker have died: children, engine hosts, the worker before it."""
+        moment = time.monotonic() - seconds_ago
+        self._death_times += [moment] * count
+
+    @property
+    def recent_deaths(self) -> int:
+        """How many processes have died within the last five minutes."""
+        oldest = time.monotonic() - DEATHS_WINDOW_SECONDS
+        self._death_times = [moment for moment in self._death_times if moment > oldest]
+        return len(self._death_times)
 
     def take_dead(self) -> list[int]:
         """The pids of children that were warm and have died since the last call."""

@@ -89,7 +89,7 @@ def test_a_process_in_which_nothing_runs_any_more_ends(new_desk: NewDesk, call: 
         state = desk.ledger.claim(job, desk.name)
         assert isinstance(state, JobState)
         keeper, rules = Keeper(frozen_seconds=1), desk.settings.jobs
-        with Lease(desk.ledger, state, keeper=keeper, drain=desk.drain, settings=rules):
+        with Lease(desk.ledger, state, keeper=keeper, sign=desk.sign, drain=desk.drain, settings=rules):
             ctypes.PyDLL(None).pause()
 
     # When a child is at it, then the child ends

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 PREFIX = "warmline:"
 
+VERSION = f"{PREFIX}version"  # a string: the ledger's layout, JSON (`layout.LedgerLayout`)
+
 BROKER = f"{PREFIX}broker:"  # put before every key of Celery's transport: queues, unacknowledged messages
 QUEUE = f"{BROKER}warmline."  # + lane: a list, Celery's queue of the lane (`queue.QUEUES`)
 
@@ -54,7 +56,8 @@ DELIVERER = f"{PREFIX}deliverer"  # a string, the token of the one that delivers
 PREFERRED_DELIVERER = f"{PREFIX}preferred-deliverer"  # a string: others stand back for this token; gone like that
 
 WORKER = f"{PREFIX}worker:"  # + worker name: a string, its heartbeat's JSON; gone when the worker is
-WORKERS = f"{PREFIX}workers"  # a sorted set of worker names by the time of their last heartbeat
+LAST_BEAT = f"{PREFIX}last-beat:"  # + worker name: a string, the same; outlives a worker that fell silent
+WORKERS = f"{PREFIX}workers"  # a sorted set of worker names by the time of their last heartbeat, in seconds
 
 
 def job(job_id: str) -> str:
@@ -95,6 +98,11 @@ def singles(lane: str) -> str:
 def worker(name: str) -> str:
     """One worker's heartbeat."""
     return f"{WORKER}{name}"
+
+
+def last_beat(name: str) -> str:
+    """What one worker's heartbeat said last."""
+    return f"{LAST_BEAT}{name}"
 
 
 def delivery(delivery_id: str) -> str:

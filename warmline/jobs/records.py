@@ -1,6 +1,7 @@
 """What was asked and how far it got: the records that API, ledger, messages and workers share.
 
-All are frozen and reject unknown fields. The wire form is JSON: `model_dump_json` and `model_validate_json`.
+All are frozen and reject unknown fields when they are made. The wire form is JSON: `model_dump_json`, and `read`,
+which takes what another version of Warmline wrote: docs/upgrades.md says what a version may change here.
 """
 
 from __future__ import annotations
@@ -38,8 +39,42 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @classmethod
+    def read(cls, text: str | bytes) -> Self:
+        """From the JSON that any version wrote: fields that came later than this one are left aside.
 
-class Source(Record):
+        Raises pydantic's ValidationError.
+        """
+        return cls.model_validate_json(text, extra="ignore")
+
+
+class Asked(Record):
+    """Base of what says what is to be done. A newer version's fields are kept, and written again with the rest.
+
+    Another process, which knows them, does the work: who only hands a job on must not take a part of it away, and
+    who would have to do it must see that there is more to it than it knows.
+    """
+
+    # The published schemas say what this version takes; the API refuses the rest.
+    model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": False})
+
+    @classmethod
+    def read(cls, text: str | bytes) -> Self:
+        """From the JSON that any version wrote. Raises pydantic's ValidationError."""
+        return cls.model_validate_json(text)
+
+    def unknown_fields(self) -> tuple[str, ...]:
+        """The fields of it, and of what it holds, that this version does not know, as dotted names."""
+        found = list(self.model_extra or ())
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            for held in value if isinstance(value, tuple) else (value,):
+                if isinstance(held, Asked):
+                    found.extend(f"{name}.{below}" for below in held.unknown_fields())
+        return tuple(found)
+
+
+class Source(Asked):
     """The call: one object in S3."""
 
     bucket: BucketName
@@ -52,7 +87,7 @@ class Source(Record):
         return f"s3://{self.bucket}/{self.key}"
 
 
-class ExcludedRange(Record):
+class ExcludedRange(Asked):
     """A stretch of the call that is no conversation: hold music, a ring tone, an announcement."""
 
     start_seconds: float = Field(ge=0, le=1e6)
@@ -65,7 +100,7 @@ class ExcludedRange(Record):
         return self
 
 
-class Options(Record):
+class Options(Asked):
     """What decides a report besides the call itself; part of the report's key.
 
     An option that came later than the first two is left out of the wire form where it has its default: so jobs
@@ -108,7 +143,7 @@ class Options(Record):
         return self
 
 
-class BatchItem(Record):
+class BatchItem(Asked):
     """One call of a batch. Its own options replace the batch's; its metadata is added to the batch's."""
 
     source: Source
@@ -132,7 +167,7 @@ class JobStatus(StrEnum):
         return self not in {JobStatus.QUEUED, JobStatus.RUNNING}
 
 
-class Job(Record):
+class Job(Asked):
     """What was asked. Never changes after it was accepted; this is also the message on the queue."""
 
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -142,6 +177,13 @@ class Job(Record):
     lane: Lane = "live"
     batch_id: str | None = None
     created_at: datetime
+
+    def too_new(self) -> tuple[str, ...]:
+        """What it asks for that this version cannot do: unknown fields of its call and its options.
+
+        Those of the job itself decide nothing of its report and may be left aside: who adds one keeps to that.
+        """
+        return tuple(name for name in self.unknown_fields() if name.startswith(("source.", "options.")))
 
 
 class Failure(Record):
@@ -275,9 +317,11 @@ class WorkerState(Record):
     taken: int = Field(0, ge=0, description="messages taken since it started")
     last_taken_at: datetime | None = None
     respawns: int = Field(0, ge=0, description="children replaced since it started")
-    recent_deaths: int = Field(0, ge=0, description="children that died in the last five minutes")
-
-    @classmethod
-    def parse(cls, text: str | bytes) -> Self:
-        """From the heartbeat key's JSON."""
-        return cls.model_validate_json(text)
+    recent_deaths: int = Field(
+        0, ge=0, description="its processes that died in the last five minutes, its predecessors' among them"
+    )
+    stuck: int = Field(0, ge=0, description="children that have a job and have not come on with it for too long")
+    hungry_seconds: dict[Lane, float] = Field(
+        default_factory=dict, description="for how long it has had room for jobs of a lane, and has taken none"
+    )
+    ended_because: str = Field("", description="why it gave up, where it did")

@@ -1,0 +1,91 @@
+"""How a worker gets on, as far as its parent can tell: what it takes, who waits for work, who is stuck with it.
+
+Looked at from the event loop, every second. The judgement is made elsewhere (`warmline.jobs.conditions`), by those
+who know what waits.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import Any
+
+from celery.worker import state as celery_state
+
+from config.settings import WorkerSettings
+from warmline.jobs.records import Lane
+from workers.lanes import LIVE_QUEUE, count_taken
+from workers.pulse import Pulse
+
+# The event loop did not turn for so long: it waited for Redis, or the machine slept. Nothing could be taken then.
+PAUSE_SECONDS = 10.0
+
+
+class Vitals:
+    """One worker's."""
+
+    def __init__(self, pulse: Pulse, settings: WorkerSettings) -> None:
+        self._pulse = pulse
+        self._settings = settings
+        self._looked_at = time.monotonic()
+        self._hungry_since: dict[Lane, float] = {}
+        self._unaccepted: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
+        self.taken = 0
+        self.last_taken_at: datetime | None = None
+        self.stuck = 0
+
+    @property
+    def busy(self) -> int:
+        """How many jobs this worker has taken and not finished."""
+        return count_taken()[1]
+
+    def hungry_seconds(self) -> dict[Lane, float]:
+        """For how long there has been room for a job of each lane, while none came."""
+        now = time.monotonic()
+        return {lane: round(now - since, 3) for lane, since in self._hungry_since.items()}
+
+    def forgive(self) -> None:
+        """Nothing could be taken lately, and that was not this worker's fault."""
+        self._hungry_since.clear()
+
+    def took(self, queue: str) -> None:
+        """A message came from this queue."""
+        self.taken += 1
+        self.last_taken_at = datetime.now(UTC)
+        self._hungry_since.pop("live" if queue == LIVE_QUEUE else "bulk", None)
+
+    def look(self, warm: Collection[int], *, planned: int) -> bool:
+        """Takes in who can work (pids) and who does; True when something is wrong from now, or is so no more.
+
+        `planned` children may have jobs of other lanes than live.
+        """
+        now = time.monotonic()
+        if now - self._looked_at > PAUSE_SECONDS:
+            self.forgive()
+        self._looked_at = now
+        were_hungry, was_stuck = self._starving(), self.stuck
+        others, jobs = count_taken()
+        free = jobs < len(warm)
+        room: dict[Lane, bool] = {"live": free, "bulk": free and others < planned}
+        self._hungry_since = {
+            lane: self._hungry_since.get(lane, now) for lane in self._settings.lanes if room[lane]
+        }
+        stuck = self._pulse.stuck(warm, self._settings.stalled_seconds)
+        self.stuck = len(stuck) + self._count_never_begun(now)
+        return (were_hungry, was_stuck) != (self._starving(), self.stuck)
+
+    def _starving(self) -> bool:
+        return any(age >= self._settings.stalled_seconds for age in self.hungry_seconds().values())
+
+    def _count_never_begun(self, now: float) -> int:
+        """Jobs that were given to a child which has not begun with them: it was stopped before they came."""
+        for request in celery_state.reserved_requests - celery_state.active_requests:
+            self._unaccepted.setdefault(request, now)
+        for request in list(celery_state.active_requests):
+            self._unaccepted.pop(request, None)
+        waiting = [
+            since for request, since in self._unaccepted.items() if request in celery_state.reserved_requests
+        ]
+        return sum(now - since >= self._settings.stalled_seconds for since in waiting)
