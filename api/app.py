@@ -117,7 +117,7 @@ def main() -> None:
     """Serves the API until SIGTERM or SIGINT. Exit code 2: the settings are not usable."""
     try:
         settings = load_settings()
-        configure_logging(settings.log, process="api")
+        configure_logging(settings, process="api")
         app = create_app(settings)
     except SettingsError as error:
         print(f"warmline-api: {error}", file=sys.stderr)

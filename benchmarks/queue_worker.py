@@ -103,7 +103,7 @@ def main() -> int:
             return run_warmline()
         case kind:
             settings = load_settings()
-            configure_logging(settings.log, process="worker")
+            configure_logging(settings, process="worker")
             match kind:
                 case "celery":
                     return run_celery(settings)

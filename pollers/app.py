@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parse(arguments)
     try:
         settings = load_settings()
-        configure_logging(settings.log, process="sqs")
+        configure_logging(settings, process="sqs")
         return _serve(settings, asked.alive_file)
     except (SettingsError, QueueMisconfigured) as error:
         print(f"warmline-sqs: {error}", file=sys.stderr)

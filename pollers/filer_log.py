@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         settings = _impatient(load_settings())
-        configure_logging(settings.log, process="uploads")
+        configure_logging(settings, process="uploads")
         intake = Intake.connect(settings)
     except SettingsError as error:
         print(f"uploads: {error}", file=sys.stderr)

@@ -26,7 +26,7 @@ def start_deliverer(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
 
 if __name__ == "__main__":
     found = load_settings()
-    configure_logging(found.log, process="deliverer")
+    configure_logging(found, process="deliverer")
     deliverer = Deliverer(found, preferred=True)
     deliverer.start()
     signal.sigwait({signal.SIGTERM})

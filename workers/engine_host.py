@@ -37,7 +37,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     settings = load_settings(with_stack=False)
-    configure_logging(settings.log, process="engine-host")
+    configure_logging(settings, process="engine-host")
     structlog.contextvars.bind_contextvars(host=arguments.index)
     announcements = Announcements.writing_to(arguments.announcements)
     ends = _Ends()
