@@ -18,13 +18,17 @@ from api import openapi, problems
 from api.auth import RequireKey, refuse_open_bind
 from api.dependencies import Services
 from api.edge import LimitBody, RequestLog
+from api.observer import Observer
 from api.routers import (
     aggregates,
     batches,
+    dashboard,
     dead_letters,
     events,
     health,
     jobs,
+    metrics,
+    overview,
     pictures,
     reconciliations,
     schemas,
@@ -35,7 +39,10 @@ from api.schemas import BatchRequest, JobRequest
 from api.upload_schemas import UploadRequest
 from config.logging import configure_logging
 from config.settings import Settings, SettingsError, load_settings
+from warmline.jobs.connection import refuse_newer_ledger
+from warmline.jobs.errors import LedgerTooNew
 from warmline.jobs.feeder import Feeder
+from warmline.jobs.layout import TOO_NEW_EXIT
 from warmline.jobs.reconciliation import Wanted
 from warmline.objects.reconcile_schedule import ReconcileSchedule
 from warmline.webhooks.deliverer import Deliverer
@@ -56,9 +63,11 @@ def create_app(settings: Settings) -> FastAPI:
     refuse_open_bind(settings.api)
     services, feeder = Services.connect(settings), Feeder(settings, preferred=True)
     schedule = ReconcileSchedule(settings, services.reconciler)
-    deliverer = Deliverer(settings, preferred=True)
+    deliverer = Deliverer(settings, preferred=True, seen=services.metrics.posts.seen)
+    observer = Observer.of(services)
 
     def end() -> None:
+        observer.stop()
         schedule.stop()
         deliverer.stop()
         feeder.stop()
@@ -71,6 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
         feeder.start()
         schedule.start()
         deliverer.start()
+        observer.start()
         # What was imported stays: a garbage collection that looked through it all would hold up every request.
         gc.freeze()
         yield
@@ -88,6 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
+    app.state.observer = observer
     problems.install(app)
     openapi.install(app, description=DESCRIPTION, bodies=(JobRequest, BatchRequest, Wanted, UploadRequest))
     for module in (
@@ -102,6 +113,9 @@ def create_app(settings: Settings) -> FastAPI:
         uploads,
         schemas,
         webhooks,
+        metrics,
+        overview,
+        dashboard,
     ):
         app.include_router(module.router)
     # The last one added is the first to see a request.
@@ -109,19 +123,23 @@ def create_app(settings: Settings) -> FastAPI:
         LimitBody, max_bytes=settings.api.max_body_bytes, max_event_bytes=settings.triggers.max_body_bytes
     )
     app.add_middleware(RequireKey, settings=settings)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, answered=services.metrics.answered)
     return app
 
 
 def main() -> None:
-    """Serves the API until SIGTERM or SIGINT. Exit code 2: the settings are not usable."""
+    """Serves the API until SIGTERM or SIGINT. Exit code 2: the settings are not usable; 3: the ledger is newer."""
     try:
         settings = load_settings()
         configure_logging(settings, process="api")
+        refuse_newer_ledger(settings.redis)
         app = create_app(settings)
     except SettingsError as error:
         print(f"warmline-api: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except LedgerTooNew as error:
+        print(f"warmline-api: {error.message}", file=sys.stderr)
+        raise SystemExit(TOO_NEW_EXIT) from None
     uvicorn.run(
         app,
         host=settings.api.host,

@@ -25,11 +25,14 @@ class Body:
     content_type: str
 
     def parse(self, model: type[Model]) -> Model:
-        """The model that the content says. Raises NotJson, and RequestRefused where it is no such model."""
+        """The model that the content says. Raises NotJson, and RequestRefused where it is no such model.
+
+        An unknown field is a fault at any depth: what a client misspelt must not be left aside.
+        """
         if self.content_type != "application/json":
             raise NotJson
         try:
-            return model.model_validate_json(self.content)
+            return model.model_validate_json(self.content, extra="forbid")
         except ValidationError as error:
             raise RequestRefused.by(error, "body") from None
 

@@ -21,7 +21,15 @@ from config.settings import Settings, SettingsError, load_settings
 from pollers.alive import beat
 from pollers.sqs import Poller
 from pollers.trouble import Trouble
-from warmline.jobs.errors import LedgerUnavailable, QueueMisconfigured, QueueUnavailable, TransientError
+from warmline.jobs.connection import refuse_newer_ledger
+from warmline.jobs.errors import (
+    LedgerTooNew,
+    LedgerUnavailable,
+    QueueMisconfigured,
+    QueueUnavailable,
+    TransientError,
+)
+from warmline.jobs.layout import TOO_NEW_EXIT
 from warmline.jobs.upload_ledger import UploadLedger
 from warmline.objects.sqs import EventQueue, QueueFacts
 from warmline.objects.store import ObjectStore
@@ -39,15 +47,22 @@ _T = TypeVar("_T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Polls until SIGTERM or SIGINT. Returns the exit code: 0, or 2 for bad settings."""
+    """Polls until SIGTERM or SIGINT. Returns the exit code.
+
+    0, 2 for bad settings, 3 for a ledger that a newer Warmline wrote.
+    """
     asked = _parse(arguments)
     try:
         settings = load_settings()
         configure_logging(settings, process="sqs")
+        refuse_newer_ledger(settings.redis)
         return _serve(settings, asked.alive_file)
     except (SettingsError, QueueMisconfigured) as error:
         print(f"warmline-sqs: {error}", file=sys.stderr)
         return BAD_SETTINGS
+    except LedgerTooNew as error:
+        print(f"warmline-sqs: {error.message}", file=sys.stderr)
+        return TOO_NEW_EXIT
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

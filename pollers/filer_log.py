@@ -28,7 +28,9 @@ import structlog
 from config.logging import configure_logging
 from config.settings import Settings, SettingsError, load_settings
 from pollers.filer_tail import Entry, FilerTail
-from warmline.jobs.errors import StoreUnavailable, TransientError, WarmlineError
+from warmline.jobs.connection import refuse_newer_ledger
+from warmline.jobs.errors import LedgerTooNew, StoreUnavailable, TransientError, WarmlineError
+from warmline.jobs.layout import TOO_NEW_EXIT
 from warmline.local.directory import StackDirectory
 from warmline.local.seaweedfs import log_command
 from warmline.local.uploads import LogPosition, SignOfLife
@@ -214,7 +216,7 @@ class UploadFollower:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs until SIGTERM or SIGINT. Returns the exit code: 0, or 2 for bad settings."""
+    """Runs until SIGTERM or SIGINT. Returns the exit code: 0, 2 for bad settings, 3 for a newer ledger."""
     parser = argparse.ArgumentParser(prog="python -m pollers.filer_log", description=__doc__)
     parser.add_argument("--filer", required=True, help="host:port of the embedded S3's filer")
     parser.add_argument("--home", required=True, type=Path, help="the directory that the filer runs in")
@@ -225,10 +227,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _impatient(load_settings())
         configure_logging(settings, process="uploads")
+        refuse_newer_ledger(settings.redis)
         intake = Intake.connect(settings)
     except SettingsError as error:
         print(f"uploads: {error}", file=sys.stderr)
         return BAD_SETTINGS
+    except LedgerTooNew as error:
+        print(f"uploads: {error.message}", file=sys.stderr)
+        return TOO_NEW_EXIT
     store = ObjectStore(settings.s3)
     try:
         UploadFollower(settings, intake, store, given.filer, given.home, stop).run()

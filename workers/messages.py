@@ -1,7 +1,12 @@
-"""What comes from the queue: a job, or something that is logged, acknowledged and forgotten."""
+"""What comes from the queue: a job, or something that is logged, acknowledged and forgotten.
+
+A job that asks for what this version cannot do is another version's: its message is let go, and the ledger sends
+it again, until a worker takes it that can.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +20,10 @@ from warmline.jobs.queue import shown_as
 from warmline.jobs.records import Job
 
 log = structlog.get_logger()
+
+LEFT_SECONDS = (
+    1.0  # after a job was left to another worker, so that a lane full of them is not gone through at once
+)
 
 
 def drop_malformed(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
@@ -85,13 +94,26 @@ def is_readable(payload: bytes | str, channel: Any) -> bool:
 
 
 def parse_job(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job | None:
-    """The job that a message carries as its only argument; None, and a line in the log, when it is not one."""
+    """The job that a message carries as its only argument.
+
+    None, and a line in the log, when it is not one, and when it is one that only a newer version can do.
+    """
     if len(args) != 1 or kwargs:
         log.error("bad_message_dropped", problems=["a message has one argument, a job"])
         return None
     try:
-        return Job.model_validate(args[0])
+        job = Job.model_validate(args[0])
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_input=False)]
         log.error("bad_message_dropped", problems=problems[:5])  # noqa: TRY400  # the traceback tells nothing
         return None
+    if unknown := job.too_new():
+        log.warning(
+            "job_left_to_newer_worker",
+            job_id=job.id,
+            unknown=unknown[:5],
+            advice="upgrade this worker, or submit the job without these",
+        )
+        time.sleep(LEFT_SECONDS)
+        return None
+    return job

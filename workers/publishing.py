@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
-from pydantic import ValidationError
 
 from config.settings import Settings
 from warmline.calls.embeddings import EmbeddingWriter
 from warmline.calls.report import Report
+from warmline.calls.report_reading import NotAReport, read_report
 from warmline.jobs.errors import ObjectNotFound
 from warmline.jobs.records import Job, ReportLocation
 from warmline.objects.report_keys import embeddings_key, report_key
@@ -83,8 +83,8 @@ class Publisher:
             return None
         try:
             body = self._store.get_report(self.location)
-            report = Report.model_validate_json(body)
-        except (ObjectNotFound, ValidationError):
+            report = read_report(body)
+        except (ObjectNotFound, NotAReport):
             return None
         if report.job_id != self._job.id:
             return None  # the same question, asked by another job

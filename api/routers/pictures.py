@@ -10,14 +10,13 @@ from importlib.metadata import version
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Response, Security
-from pydantic import ValidationError
 
 from api.auth import bearer_in_openapi
 from api.dependencies import Provided
 from api.openapi import problems
 from api.routers.jobs import report_of
 from api.schemas import JobId
-from warmline.calls.report import Report
+from warmline.calls.report_reading import NotAReport, read_report
 from warmline.jobs.errors import (
     BatchNotFound,
     InternalError,
@@ -72,9 +71,9 @@ def timeline(
         return _known(tag)
     with in_turn(services.drawing):
         try:
-            report = Report.model_validate_json(body)
-        except ValidationError:
-            raise InternalError("Another version of Warmline made this report; run the job again.") from None
+            report = read_report(body)
+        except NotAReport as error:
+            raise InternalError(f"The report cannot be drawn: {error}.") from None
         return _picture(timeline_svg(report, emotion), tag)
 
 

@@ -39,6 +39,7 @@ def test_a_redis_that_is_safe_is_well(redis_server: RedisServer) -> None:
     found = findings(services.redis, settings)
     assert {name: verdict for name, (verdict, _, _) in found.items()} == {
         "redis": "ok",
+        "ledger": "ok",
         "redis persistence": "ok",
         "redis eviction": "ok",
     }

@@ -5,6 +5,8 @@ A six-hour call's report by sliding windows takes a hundred megabytes once it is
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 from warmline.calls.report import Categories, ChannelReport, ChannelSummary, Flag, Provenance, Report, ReportSource
@@ -23,6 +25,8 @@ class BriefChannel(_Brief):
 
 class BriefReport(_Brief):
     """Read from a report's JSON: what is not here is skipped while it is parsed."""
+
+    version: Literal["1"]
 
     source: ReportSource
     provenance: Provenance

@@ -1,4 +1,7 @@
-"""The report, version 1: what a job leaves behind. A versioned document; unknown fields are an error.
+"""The report, version 1: what a job leaves behind. A versioned document.
+
+A field may be added to version 1, with a default that says that it was not looked at; nothing of it is ever taken
+away or given another meaning without another version. `warmline.calls.report_reading` reads what is stored.
 
 Times are milliseconds from the start of the call, so that reports of two channels and two tools line up. Spans are
 half-open: `end_ms` is the first millisecond that is not part of one. Levels are in dBFS: decibels of the RMS below
@@ -8,11 +11,13 @@ full scale, where a square wave of full scale has 0. docs/reports.md says how ea
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from warmline.jobs.records import Metadata, Options, Record
+
+REPORT_VERSION: Final = "1"
 
 # The keys of every `scores`, where the model has these labels. A model with others keeps its own.
 STANDARD_LABELS = ("angry", "disgusted", "fearful", "happy", "neutral", "other", "sad", "surprised", "unknown")
@@ -245,7 +250,7 @@ class SpeakerSplit(Record):
 class Report(Record):
     """The result of a job."""
 
-    version: Literal["1"] = "1"
+    version: Literal["1"] = REPORT_VERSION
     job_id: str | None = Field(description="null when made without a queue (warmline analyze)")
     batch_id: str | None = None
     metadata: Metadata = Field(default_factory=dict)

@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from warmline.calls.report import Report
+from warmline.calls.report import REPORT_VERSION, Report
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-SCHEMA_ID: Final = "urn:warmline:schema:report:1"  # a name and no address: each installation serves it itself
+SCHEMA_ID: Final = (
+    f"urn:warmline:schema:report:{REPORT_VERSION}"  # a name and no address: each installation serves it itself
+)
 MEDIA_TYPE: Final = "application/schema+json"
 
 
@@ -34,7 +36,7 @@ def report_schema() -> dict[str, Any]:
     """
     made = Report.model_json_schema(mode="validation", schema_generator=_WithoutFieldTitles)
     made["required"] = ["version", *made["required"]]
-    head = {"$schema": DIALECT, "$id": SCHEMA_ID, "title": "Warmline report, version 1"}
+    head = {"$schema": DIALECT, "$id": SCHEMA_ID, "title": f"Warmline report, version {REPORT_VERSION}"}
     del made["title"]
     return head | {"description": made.pop("description")} | made
 

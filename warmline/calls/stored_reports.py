@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import ValidationError
-
 from warmline.calls.report import Report
+from warmline.calls.report_reading import NotAReport, read_report
 from warmline.jobs.errors import InvalidRequest, WarmlineError
 from warmline.jobs.records import ReportLocation
 from warmline.objects.store import ObjectStore
@@ -192,9 +191,7 @@ def _parse(ref: ReportRef, taken: bytes | str) -> StoredReport | Unreadable:
     if isinstance(taken, str):
         return Unreadable(place=ref.place, version=ref.version, reason=taken)
     try:
-        report = Report.model_validate_json(taken)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        return Unreadable(place=ref.place, version=ref.version, reason=f"no report: {where}: {first['msg']}")
+        report = read_report(taken)
+    except NotAReport as error:
+        return Unreadable(place=ref.place, version=ref.version, reason=str(error))
     return StoredReport(place=ref.place, version=ref.version, report=report)

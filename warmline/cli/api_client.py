@@ -90,7 +90,7 @@ class ApiClient:
 
     def report(self, job_id: str) -> Report:
         """A finished job's report."""
-        return Report.model_validate(self._call("GET", f"/v1/jobs/{job_id}/report"))
+        return Report.model_validate(self._call("GET", f"/v1/jobs/{job_id}/report"), extra="ignore")
 
     def cancel(self, job_id: str) -> JobState:
         """Cancels a job, or asks its worker to; returns how it stands now."""

@@ -121,14 +121,12 @@ def _from_s3(settings: Settings, uri: str) -> Report:
 
 
 def _parsed(body: bytes, where: str) -> Report:
-    from pydantic import ValidationError
+    from warmline.calls.report_reading import NotAReport, read_report
 
     try:
-        return Report.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise InvalidRequest(f"{where} is no report: {place}: {first['msg']}") from None
+        return read_report(body)
+    except NotAReport as error:
+        raise InvalidRequest(f"{where}: {error}") from None
 
 
 def _draw_overview(settings: Settings, place: str, plot: Path | None, emotion: str) -> None:

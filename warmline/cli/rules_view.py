@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
@@ -21,7 +20,8 @@ from warmline.calls.categories.backfill import Change, Outcome, Tally
 from warmline.calls.categories.evaluation import Verdict
 from warmline.calls.categories.rewriting import rewrite_folder, rewrite_lines
 from warmline.calls.categories.rules import CategoryRules, Examined
-from warmline.calls.report import MatchedRange, Report
+from warmline.calls.report import MatchedRange
+from warmline.calls.report_reading import NotAReport, read_report
 from warmline.calls.stored_reports import (
     BucketShelf,
     FolderShelf,
@@ -85,13 +85,11 @@ def read_files(names: Sequence[str]) -> Iterator[StoredReport | Unreadable]:
                 yield Unreadable(place=name, version="", reason=str(error))
             continue
         try:
-            yield StoredReport(place=name, version="", report=Report.model_validate_json(path.read_bytes()))
+            yield StoredReport(place=name, version="", report=read_report(path.read_bytes()))
         except OSError as error:
             yield Unreadable(place=name, version="", reason=str(error))
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            yield Unreadable(place=name, version="", reason=f"no report: {where}: {first['msg']}")
+        except NotAReport as error:
+            yield Unreadable(place=name, version="", reason=str(error))
 
 
 class Backfill:

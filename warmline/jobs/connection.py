@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import redis
@@ -12,6 +12,9 @@ from redis.retry import Retry
 
 from config.settings import JobsSettings, RedisSettings
 from warmline.jobs.errors import LedgerUnavailable
+from warmline.jobs.layout import look_at_layout
+
+START_PATIENCE_SECONDS = 1.0
 
 
 @contextmanager
@@ -26,7 +29,10 @@ def redis_answers() -> Iterator[None]:
 
 
 def make_client(settings: RedisSettings) -> redis.Redis:
-    """A client for the address in the settings, which connects at its first use."""
+    """A client for the address in the settings, which connects at its first use.
+
+    Each of its connections looks at the ledger's layout: any method of the client may raise LedgerTooNew.
+    """
     return redis.Redis.from_url(
         settings.url.get_secret_value(),
         decode_responses=True,
@@ -36,7 +42,19 @@ def make_client(settings: RedisSettings) -> redis.Redis:
         health_check_interval=30,
         # One more try reaches a Redis that closed an idle connection; a caller that can wait has its own.
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 1),
+        redis_connect_func=look_at_layout,
     )
+
+
+def refuse_newer_ledger(settings: RedisSettings) -> None:
+    """For a process that starts. Raises LedgerTooNew.
+
+    A Redis that does not answer yet is left to whoever will wait for it, and meets the same error then.
+    """
+    patience = min(settings.timeout_seconds, START_PATIENCE_SECONDS)
+    client = make_client(settings.model_copy(update={"timeout_seconds": patience}))
+    with client, suppress(redis.RedisError):
+        client.ping()
 
 
 class Connection:

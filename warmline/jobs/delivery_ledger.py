@@ -108,8 +108,8 @@ class DeliveryLedger(Connection):
             answers = pipe.execute()
         return [
             EndedJob(
-                job=job and Job.model_validate_json(job),
-                report=location and ReportLocation.model_validate_json(location),
+                job=job and Job.read(job),
+                report=location and ReportLocation.read(location),
                 report_bytes=size,
             )
             for (job, location), size in zip(answers[::2], answers[1::2], strict=True)
@@ -201,7 +201,7 @@ class DeliveryLedger(Connection):
                 pipe.zcard(keys.due(endpoint_id))
             pending = pipe.execute()
         return {
-            endpoint_id: Endpoint.model_validate_json(row).model_copy(update={"pending": count})
+            endpoint_id: Endpoint.read(row).model_copy(update={"pending": count})
             for (endpoint_id, row), count in zip(sorted(rows.items()), pending, strict=True)
         }
 

@@ -4,6 +4,7 @@ WarmlineError
 ├── TransientError            tried again, with back-off
 │   ├── StoreUnavailable      the object store did not answer, throttled, or cut the connection
 │   ├── LedgerUnavailable     Redis did not answer
+│   │   └── LedgerTooNew      a newer Warmline wrote what is there
 │   ├── QueueUnavailable      the queue of events (SQS) did not answer, or throttled
 │   ├── BacklogFull           as many jobs wait as may
 │   ├── NetworkFault          a connection to something else broke off
@@ -72,6 +73,16 @@ class LedgerUnavailable(TransientError):
 
     code = "ledger_unavailable"
     title = "Redis does not answer"
+
+
+class LedgerTooNew(LedgerUnavailable):
+    """This Redis is written by a newer Warmline; upgrade Warmline on this machine first.
+
+    It is a LedgerUnavailable: who meets it while running waits, as for a Redis that is away, and takes no jobs.
+    """
+
+    code = "ledger_too_new"
+    title = "The ledger is a newer Warmline's"
 
 
 class QueueUnavailable(TransientError):

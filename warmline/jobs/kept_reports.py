@@ -63,7 +63,7 @@ class KeptReports(Connection):
             page = [
                 KeptReport(
                     job_id=job_id,
-                    location=None if location is None else ReportLocation.model_validate_json(location),
+                    location=None if location is None else ReportLocation.read(location),
                     body=body.encode(),
                 )
                 for job_id, body, location in zip(ids, answers, answers, strict=True)

@@ -208,8 +208,7 @@ class Lines(Fleet):
                 pipe.hget(keys.job(job_id), "job")
             texts: list[str | None] = pipe.execute()
         return {
-            job_id: None if text is None else Job.model_validate_json(text)
-            for job_id, text in zip(job_ids, texts, strict=True)
+            job_id: None if text is None else Job.read(text) for job_id, text in zip(job_ids, texts, strict=True)
         }
 
     def _send(self, lane: Lane | str, sendings: Iterable[Sending]) -> int:

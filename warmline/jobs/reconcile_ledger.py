@@ -93,10 +93,10 @@ class ReconcileLedger(Ledger):
         text: str | None = self._redis.get(f"{keys.RECONCILED}{run_id}")
         if text is None:
             raise ReconciliationNotFound
-        run = Reconciliation.model_validate_json(text)
+        run = Reconciliation.read(text)
         if run.status is ReconcileStatus.RUNNING and self._redis.get(keys.RECONCILER) != run_id:
             # It may have ended between the two looks.
-            run = Reconciliation.model_validate_json(self._redis.get(f"{keys.RECONCILED}{run_id}") or text)
+            run = Reconciliation.read(self._redis.get(f"{keys.RECONCILED}{run_id}") or text)
             if run.status is ReconcileStatus.RUNNING:
                 return run.model_copy(update={"status": ReconcileStatus.INTERRUPTED})
         return run
@@ -164,4 +164,4 @@ class ReconcileLedger(Ledger):
                 for job_id in chunk:
                     pipe.hget(keys.job(job_id), "job")
                 found: list[str | None] = pipe.execute()
-            yield from (Job.model_validate_json(text) for text in found if text is not None)
+            yield from (Job.read(text) for text in found if text is not None)

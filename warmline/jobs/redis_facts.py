@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import redis
 
 from config.settings import RedisSettings
+from warmline.jobs import keys
 from warmline.jobs.errors import LedgerUnavailable
 
 
@@ -19,6 +20,7 @@ class RedisFacts:
     append_only: bool
     maxmemory_bytes: int  # 0: no limit
     maxmemory_policy: str
+    ledger: str | None  # what `keys.VERSION` holds; None: no Warmline has been here, or 0.1 alone
 
 
 def read_redis_facts(settings: RedisSettings) -> RedisFacts:
@@ -35,6 +37,7 @@ def read_redis_facts(settings: RedisSettings) -> RedisFacts:
     try:
         # INFO and not CONFIG: managed services forbid the latter.
         info = client.info()
+        ledger = client.get(keys.VERSION)
     except redis.RedisError as error:
         raise LedgerUnavailable(f"Redis does not answer: {error}; check WARMLINE_REDIS_URL.") from error
     finally:
@@ -46,4 +49,5 @@ def read_redis_facts(settings: RedisSettings) -> RedisFacts:
         append_only=bool(int(info.get("aof_enabled", 0))),
         maxmemory_bytes=int(info.get("maxmemory", 0)),
         maxmemory_policy=str(info.get("maxmemory_policy", "unknown")),
+        ledger=None if ledger is None else str(ledger),
     )

@@ -65,16 +65,16 @@ def job_state(row: Row) -> JobState:
      retry_at, cancel, attempts) = row  # fmt: skip
     return JobState.model_validate(
         {
-            "job": Job.model_validate_json(job or ""),
+            "job": Job.read(job or ""),
             "status": status,
             "attempt": int(attempt or 0),
             "worker": worker,
-            "progress": progress and Progress.model_validate_json(progress),
+            "progress": progress and Progress.read(progress),
             "queued_at": _moment(queued),
             "started_at": _moment(started),
             "finished_at": _moment(finished),
-            "failure": failure and Failure.model_validate_json(failure),
-            "report": report and ReportLocation.model_validate_json(report),
+            "failure": failure and Failure.read(failure),
+            "report": report and ReportLocation.read(report),
             "retry_at": _moment(retry_at),
             "cancel_requested": cancel is not None,
             "attempts": tuple(map(_attempt, (attempts or "").splitlines())),
@@ -86,7 +86,7 @@ def _attempt(line: str) -> Attempt:
     values = json.loads(line)
     for name in ("started", "ended"):
         values[f"{name}_at"] = _moment(values.pop(f"{name}_ms"))
-    return Attempt.model_validate(values)
+    return Attempt.model_validate(values, extra="ignore")
 
 
 def batch_state(batch_id: str, row: Row) -> BatchState:
@@ -113,7 +113,7 @@ class WaitingBatch:
         self.cursor = int(cursor or 0)  # the place of the first job that waits
         self.total = int(total or 0)
         self._cancelled_at = _moment(cancelled)
-        self._template = Job.model_validate_json(template or "")
+        self._template = Job.read(template or "")
 
     @property
     def status(self) -> JobStatus:
@@ -126,7 +126,7 @@ class WaitingBatch:
         if call.startswith(_KEY):
             changes["source"] = Source(bucket=self._template.source.bucket, key=call[1:])
         else:
-            item = BatchItem.model_validate_json(call[1:])
+            item = BatchItem.read(call[1:])
             changes |= {"source": item.source, "metadata": {**self._template.metadata, **item.metadata}}
             if item.options is not None:
                 changes["options"] = item.options

@@ -90,6 +90,6 @@ def _report(ledger: Ledger, store: ObjectStore, state: JobState) -> BriefReport 
     if body is None:
         return None
     try:
-        return BriefReport.model_validate_json(body)
+        return BriefReport.model_validate_json(body, extra="ignore")
     except ValidationError:
         return None

@@ -145,7 +145,7 @@ def read_rules(file: RuleFile) -> Sequence[RuleEntry]:
     for number, table in enumerate(tables, start=1):
         where = file.name_of(number, table.get("name"))
         try:
-            entry = RuleEntry.model_validate(table)
+            entry = RuleEntry.model_validate(table, extra="forbid")  # at any depth: a misspelt key is one
         except ValidationError as error:
             left = [name for name in RuleEntry.model_fields if name not in table]
             sentence = first_fault(error, known=left, noun="rule", say=_describe)

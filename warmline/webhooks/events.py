@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
+from warmline.calls.report import REPORT_VERSION
 from warmline.jobs.deliveries import EndedJob, Ending
 from warmline.jobs.records import Failure, Job, Metadata, Record, Source
 
@@ -43,6 +44,8 @@ class Summary(Record):
         """Of a report; None for what cannot be read as one."""
         try:
             report: dict[str, Any] = from_json(report_json)
+            if report["version"] != REPORT_VERSION:
+                return None
             model = report["provenance"]["model"]
             return cls(
                 duration_seconds=report["source"]["duration_seconds"],
@@ -89,7 +92,7 @@ class JobData(Record):
                 "status": status,
                 **_asked(job),
                 "finished_at": ending.at,
-                "failure": Failure.model_validate_json(ending.more) if ending.more else None,
+                "failure": Failure.read(ending.more) if ending.more else None,
                 "report": report,
                 "summary": summary,
             }

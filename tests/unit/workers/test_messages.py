@@ -28,7 +28,6 @@ def test_a_job_is_read_as_it_was_sent() -> None:
         ((None,), {}),
         (("text",), {}),
         ((WIRE | {"id": "short"},), {}),
-        ((WIRE | {"unknown": 1},), {}),
         ((WIRE | {"source": {"bucket": "calls", "key": ""}},), {}),
         ((WIRE | {"created_at": "yesterday"},), {}),
     ],

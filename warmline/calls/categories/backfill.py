@@ -13,10 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from pydantic import ValidationError
-
 from warmline.calls.categories.rules import CategoryRules
-from warmline.calls.report import Categories, Report
+from warmline.calls.report import Categories
+from warmline.calls.report_reading import NotAReport, read_report
 from warmline.jobs.errors import WarmlineError
 
 # As Warmline writes it. Inside a string its quotes would be escaped, and of the keys that others name (metadata,
@@ -56,22 +55,13 @@ class Outcome:
     version: str = ""  # of the report as it is there now, where that is known
 
 
-class NotAReport(ValueError):
-    """What was read is none; the message says why."""
-
-
 def redo(body: bytes, rules: CategoryRules) -> Redone:
     """Works out a report's categories. Raises NotAReport."""
     carried = _carried(body)
     if carried is not None and carried.digest == rules.digest:
         names = _names(carried)
         return Redone(body=None, before=names, after=names)
-    try:
-        report = Report.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise NotAReport(f"no report: {where}: {first['msg']}") from None
+    report = read_report(body)
     before = () if report.categories is None else _names(report.categories)
     made = rules.match(report)
     if report.categories == made:

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from warmline.calls.categories.backfill import Change, NotAReport, Outcome, outcome_of, redo
+from warmline.calls.categories.backfill import Change, Outcome, outcome_of, redo
 from warmline.calls.categories.rules import CategoryRules
+from warmline.calls.report_reading import NotAReport
 from warmline.calls.stored_reports import BucketShelf, FolderShelf, LinesShelf, ReportRef
 from warmline.jobs.errors import ObjectChanged, ObjectNotFound, WarmlineError
 from warmline.jobs.kept_reports import KeptReport, KeptReports

@@ -7,7 +7,8 @@ from contextlib import closing
 
 from config.settings import RedisSettings, Settings
 from warmline.jobs.delivery_ledger import DeliveryLedger
-from warmline.jobs.errors import WarmlineError
+from warmline.jobs.errors import LedgerTooNew, WarmlineError
+from warmline.jobs.layout import LAYOUT, refuse_newer
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.redis_facts import RedisFacts, read_redis_facts
 from warmline.local.checks.findings import Finding, fail, ok, warn
@@ -48,6 +49,7 @@ def redis(settings: Settings) -> Iterator[Finding]:
             yield fail("redis", error.message, "Start it, or set WARMLINE_REDIS_URL to one that runs.")
         return
     yield ok("redis", f"{facts.name} {facts.version} answers")
+    yield _layout(facts)
     yield _persistence(facts)
     if facts.maxmemory_policy == "noeviction":
         yield ok("redis eviction", "none: it refuses new jobs when memory runs out, and keeps the old ones")
@@ -57,6 +59,17 @@ def redis(settings: Settings) -> Iterator[Finding]:
     else:
         mend = "Set maxmemory-policy to noeviction: `redis-cli CONFIG SET maxmemory-policy noeviction`."
         yield fail("redis eviction", f"{facts.maxmemory_policy}: jobs are forgotten when memory runs out", mend)
+
+
+def _layout(facts: RedisFacts) -> Finding:
+    if facts.ledger is None:
+        return ok("ledger", f"not used yet by Warmline 0.2 or newer; layout {LAYOUT} will be written")
+    try:
+        found = refuse_newer(facts.ledger)
+    except LedgerTooNew as error:
+        return fail("ledger", error.message, "Install the version of Warmline that the other machines run.")
+    since = f"{found.written_at:%Y-%m-%d}"
+    return ok("ledger", f"layout {found.layout}, written by Warmline {found.written_by} on {since}")
 
 
 def _persistence(facts: RedisFacts) -> Finding:
