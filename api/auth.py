@@ -1,7 +1,7 @@
 """Who may use the API: bearers of a key, or anyone on this machine where no key is set.
 
 Object stores post their events to one path, with a token that opens that path alone; and Amazon SNS posts there
-without any, for its messages are signed (`warmline.triggers.sns`).
+without any, for its messages are signed (`warmline.triggers.sns`). Prometheus has a token for its one path, too.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.dashboard_paths import PATHS
 from api.problems import EventUnauthorized, Unauthorized, problem
 from config.addresses import is_loopback
 from config.settings import ApiSettings, Settings, SettingsError
 from warmline.jobs.errors import WarmlineError
 from warmline.triggers.sns import SnsTopicNotAllowed
 
-OPEN_PATHS: Final = frozenset({"/health", "/live", "/ready", "/openapi.json", "/v1/schemas/report"})
+OPEN_PATHS: Final = frozenset({"/health", "/live", "/ready", "/openapi.json", "/v1/schemas/report"}) | PATHS
 EVENTS_PATH: Final = "/v1/events/s3"
+METRICS_PATH: Final = "/metrics"
 STRANGER: Final = "warmline.stranger"  # in a request's scope: it had no key, and its signature has to be verified
 
 # Only for OpenAPI, which learns of security from routes; RequireKey enforces it, before a body is read.
@@ -43,6 +45,8 @@ class RequireKey:
         self._app = app
         self._keys = _digests(settings.api.keys)
         self._keys_and_tokens = self._keys + _digests(settings.triggers.tokens)
+        token = settings.metrics.token
+        self._keys_and_metrics_token = self._keys + _digests((token,) if token.get_secret_value() else ())
         self._has_topics = bool(settings.triggers.sns_topics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,7 +69,8 @@ class RequireKey:
                 return EventUnauthorized()
             scope[STRANGER] = True
             return None if self._has_topics else SnsTopicNotAllowed()
-        return None if not self._keys or _is_one_of(_bearer(headers), self._keys) else Unauthorized()
+        opening = self._keys_and_metrics_token if scope["path"] == METRICS_PATH else self._keys
+        return None if not opening or _is_one_of(_bearer(headers), opening) else Unauthorized()
 
 
 def is_signed_by_sns(headers: Headers) -> bool:

@@ -9,7 +9,9 @@ from typing import Annotated, Final, Self
 import structlog
 from fastapi import Depends, Request
 
+from api.metrics import ApiMetrics, FleetFigures
 from config.settings import Settings
+from warmline.jobs.conditions import FleetLedger
 from warmline.jobs.delivery_ledger import DeliveryLedger
 from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.ledger import Ledger
@@ -43,6 +45,8 @@ class Services:
     intake: Intake
     presigner: Presigner
     sns: Sns
+    fleet: FleetLedger
+    metrics: ApiMetrics
     summing: threading.Lock = field(default_factory=threading.Lock)  # one batch is summed up at a time
     drawing: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(PICTURES_AT_ONCE))
 
@@ -53,20 +57,25 @@ class Services:
             update={"timeout_seconds": min(settings.redis.timeout_seconds, REDIS_SECONDS)}
         )
         s3 = settings.s3.model_copy(update={"timeout_seconds": min(settings.s3.timeout_seconds, STORE_SECONDS)})
-        store = ObjectStore(s3, attempts=STORE_ATTEMPTS)
+        fleet = FleetLedger.connect(redis, settings.jobs)
+        deliveries = DeliveryLedger.connect(redis, settings.jobs)
+        metrics = ApiMetrics(FleetFigures(settings.worker, fleet, deliveries))
+        store = ObjectStore(s3, attempts=STORE_ATTEMPTS, seen=metrics.store.seen)
         uploads = UploadLedger.connect(redis, settings.jobs)
         rules = Rules.load(settings)
         intake = Intake(settings, rules, uploads, store)
         return cls(
             settings=settings,
             ledger=Ledger.connect(redis, settings.jobs),
-            deliveries=DeliveryLedger.connect(redis, settings.jobs),
+            deliveries=deliveries,
             store=store,
             reconciler=Reconciler(settings, front=redis, rules=intake),
             rules=rules,
             intake=intake,
             presigner=Presigner(s3),
             sns=Sns(settings.triggers),
+            fleet=fleet,
+            metrics=metrics,
         )
 
     def open(self) -> None:
@@ -80,6 +89,7 @@ class Services:
         """Closes the connections."""
         self.ledger.close()
         self.deliveries.close()
+        self.fleet.close()
         self.store.close()
         self.reconciler.close()
         self.intake.close()

@@ -10,6 +10,7 @@ import asyncio
 import re
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -17,7 +18,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.auth import EVENTS_PATH, STRANGER
+from api.auth import EVENTS_PATH, METRICS_PATH, STRANGER
 from api.problems import BodyTooLarge, BodyTooSlow, EventTooLarge, problem
 from warmline.jobs.errors import InternalError
 
@@ -29,7 +30,7 @@ LARGE_AT_ONCE: Final = (
     2  # a batch of 100,000 keys takes some 50 MB while it is accepted: the others wait in their sockets
 )
 STRANGER_BYTES: Final = 512 * 1024  # a message of SNS has 256 KiB, and its quotes twice the room in JSON
-PROBES: Final = frozenset({"/health", "/live", "/ready"})
+PROBES: Final = frozenset({"/health", "/live", "/ready", METRICS_PATH})
 SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -42,10 +43,14 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 
 
 class RequestLog:
-    """Gives each request an id, logs it in one line, and answers a 500 problem for what nobody caught."""
+    """Gives each request an id, logs it in one line, and answers a 500 problem for what nobody caught.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `answered` is told of each, with its status and seconds.
+    """
+
+    def __init__(self, app: ASGIApp, *, answered: Callable[[Scope, int, float], None]) -> None:
         self._app = app
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -82,7 +87,9 @@ class RequestLog:
                 answer = problem(error, path=scope["path"], request_id=request_id)
                 await answer(scope, receive, send_with_headers)
             finally:
-                _log_request(scope, status, time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                self._answered(scope, status, seconds)
+                _log_request(scope, status, seconds)
 
 
 class LimitBody:

@@ -10,12 +10,17 @@ import threading
 import time
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
 from warmline.jobs.records import ChildState, WorkerState
+from warmline.telemetry.counters import StoreRequests, WebhookPosts, new_registry
 from workers.tally import AttemptSeen, Seen, StoreSeen, Tally
 
-SHORT_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+LANES: Final = ("live", "bulk")
+STAGES: Final = ("fetch", "decode", "speech", "score", "store")
+OUTCOMES: Final = (
+    "succeeded", "settled", "failed", "retried", "dead", "cancelled", "handed_back", "superseded",
+)  # fmt: skip
 LONG_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 WAIT_SECONDS: Final = (0.01, 0.1, 1, 10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600)
 LOAD_SECONDS: Final = (0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300, 600)
@@ -31,7 +36,7 @@ class WorkerMetrics:
         self._respawns = 0
         self._turned_at = time.monotonic()
         self._reading = threading.Lock()
-        registry = self.registry = CollectorRegistry()
+        registry = self.registry = new_registry()
         self._attempts = Counter(
             "warmline_jobs",
             "Attempts at jobs that are over, by how they ended and the error's code.",
@@ -77,22 +82,8 @@ class WorkerMetrics:
             buckets=LOAD_SECONDS,
             registry=registry,
         )
-        self._store_requests = Counter(
-            "warmline_s3_requests",
-            "Requests to the object store, with the client's own retries.",
-            ("operation", "outcome"),
-            registry=registry,
-        )
-        self._store_seconds = Histogram(
-            "warmline_s3_request_seconds",
-            "Until the head of the store's answer was there.",
-            ("operation",),
-            buckets=SHORT_SECONDS,
-            registry=registry,
-        )
-        self._webhooks = Counter(
-            "warmline_webhook_attempts", "Posts to webhook receivers.", ("outcome",), registry=registry
-        )
+        self._store = StoreRequests(registry)
+        self._posts = WebhookPosts(registry)
         self._respawned = Counter(
             "warmline_child_respawns", "Children that died and were replaced.", registry=registry
         )
@@ -118,10 +109,16 @@ class WorkerMetrics:
             registry=registry,
         )
         self._turn_age.set_function(self.turn_age_seconds)
-        for outcome in ("delivered", "retried", "given_up"):
-            self._webhooks.labels(outcome)
-        for lane in ("live", "bulk"):
-            self._attempts.labels(lane, "succeeded", "")
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        for lane in LANES:
+            self._job_seconds.labels(lane)
+            self._wait_seconds.labels(lane)
+            for outcome in OUTCOMES:
+                self._attempts.labels(lane, outcome, "")
+        for stage in STAGES:
+            self._stage_seconds.labels(stage)
 
     def turn_age_seconds(self) -> float:
         """How long ago the worker's event loop last turned. It turns every second, unless it is stuck."""
@@ -155,7 +152,7 @@ class WorkerMetrics:
 
     def delivered(self, outcome: str) -> None:
         """A webhook was posted: delivered, retried, given_up. From any thread."""
-        self._webhooks.labels(outcome).inc()
+        self._posts.seen(outcome)
 
     def page(self) -> bytes:
         """All of it in Prometheus' text form. From any thread."""
@@ -172,8 +169,7 @@ class WorkerMetrics:
             case AttemptSeen():
                 self._count_attempt(seen)
             case StoreSeen():
-                self._store_requests.labels(seen.operation, seen.outcome).inc()
-                self._store_seconds.labels(seen.operation).observe(seen.seconds)
+                self._store.seen(seen.operation, seen.outcome, seen.seconds)
 
     def _count_attempt(self, seen: AttemptSeen) -> None:
         self._attempts.labels(seen.lane, seen.outcome, seen.code).inc()

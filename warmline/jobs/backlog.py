@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, get_args
 
 from pydantic import Field
@@ -21,7 +22,7 @@ from warmline.jobs.records import JobStatus, Lane, Record
 
 LANES: Final[tuple[Lane, ...]] = get_args(Lane)
 MOST_LINES: Final = 200  # of a lane, that are looked at for the oldest job; batches in line are seldom more
-MOST_MESSAGES: Final = 100  # of a queue: it is short, and in it a batch's job may stand behind a younger one
+MOST_MESSAGES: Final = 500  # of a queue, that are looked at; it is a short runway
 MOST_RUNNING: Final = 2000  # running jobs whose lane is looked up
 
 
@@ -52,6 +53,12 @@ class Backlog(Record):
     busy_children: int = Field(description="children that have a job")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Queue:
+    waiting: int  # jobs with a message that nobody has taken
+    oldest_seconds: float | None  # of these, and of those in line behind them
+
+
 class BacklogLedger(Fleet):
     """The part of the ledger that counts what is to be done."""
 
@@ -75,12 +82,13 @@ class BacklogLedger(Fleet):
             pipe.zcount(keys.DELAYED, f"({now_ms}", "+inf")
             due, delayed = pipe.execute()
         running_in, workers = self._running_in(leased), self.workers()
-        waiting = {lane: int(in_line.get(lane, 0)) + n for lane, n in zip(LANES, sent, strict=True)}
+        queues = {lane: self._queue(lane, length, now_ms) for lane, length in zip(LANES, sent, strict=True)}
+        waiting = {lane: int(in_line.get(lane, 0)) + queues[lane].waiting for lane in LANES}
         all_waiting = sum(waiting.values()) + retries + due
         return Backlog(
             lanes={
                 lane: LaneBacklog(
-                    waiting=waiting[lane], running=running_in[lane], oldest_seconds=self._oldest(lane, now_ms)
+                    waiting=waiting[lane], running=running_in[lane], oldest_seconds=queues[lane].oldest_seconds
                 )
                 for lane in LANES
             },
@@ -102,25 +110,40 @@ class BacklogLedger(Fleet):
         """How often what has happened since this Redis began: `job:` + status, and `attempt:` + outcome."""
         return {name: int(count) for name, count in self._redis.hgetall(keys.COUNTS).items()}
 
+    @redis_answers()
+    def memory_bytes(self) -> tuple[int, int]:
+        """What Redis uses, and what it may; 0: it has no limit."""
+        info = self._redis.info("memory")
+        return int(info["used_memory"]), int(info.get("maxmemory", 0))
+
     def _running_in(self, job_ids: Sequence[str]) -> Counter[str]:
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hget(keys.job(job_id), "job")
             return Counter(json.loads(job)["lane"] for job in pipe.execute() if job is not None)
 
-    def _oldest(self, lane: Lane, now_ms: int) -> float | None:
-        """In the queue, where the last of the list is next, or at the head of one of the lines behind it."""
+    def _queue(self, lane: Lane, length: int, now_ms: int) -> _Queue:
+        """Celery's queue, and the heads of the lines behind it."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.lrange(f"{keys.BROKER}{QUEUES[lane]}", -MOST_MESSAGES, -1)
             pipe.lindex(keys.singles(lane), 0)
             pipe.lrange(keys.turn(lane), 0, MOST_LINES - 1)
             messages, single, lines = pipe.execute()
-        heads = [job_id for job_id in (single, *map(job_id_of_message, messages)) if job_id]
+        sent = [job_id for job_id in map(job_id_of_message, messages) if job_id is not None]
         with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in heads:
-                pipe.hget(keys.job(job_id), "queued_ms")
+            for job_id in sent if single is None else (*sent, single):
+                pipe.hmget(keys.job(job_id), "status", "queued_ms")
+            jobs = pipe.execute()
+        with self._redis.pipeline(transaction=False) as pipe:
             for line in lines:
                 if line != keys.SINGLES_LINE:
                     pipe.hget(keys.batch(line), "created_ms")
-            since = [int(moment) for moment in pipe.execute() if moment is not None]
-        return max(0.0, (now_ms - min(since)) / 1000) if since else None
+            batches = pipe.execute()
+        # What was cancelled meanwhile leaves its message behind. What a plain Celery client sent has no hash yet.
+        still = [status in {None, JobStatus.QUEUED} for status, _ in jobs]
+        since = [int(queued) for wanted, (_, queued) in zip(still, jobs, strict=True) if wanted and queued]
+        since += [int(created) for created in batches if created is not None]
+        return _Queue(
+            waiting=length if length > MOST_MESSAGES else sum(still[: len(sent)]),
+            oldest_seconds=max(0.0, (now_ms - min(since)) / 1000) if since else None,
+        )

@@ -20,6 +20,7 @@ from warmline.jobs.ledger import Ledger
 from warmline.objects.store import ObjectStore
 
 KEYS = ("first-key-of-two", "second-key-of-two")
+METRICS_TOKEN = "token-of-prometheus"
 TOKENS = ("token-of-a-store", "token-of-another-store")
 MAX_BATCH = 5
 MAX_BODY_BYTES = 20_000
@@ -43,6 +44,7 @@ def api(
         WARMLINE_API_KEYS=",".join(KEYS),
         WARMLINE_API_MAX_BODY_BYTES=str(MAX_BODY_BYTES),
         WARMLINE_JOBS_MAX_BATCH=str(MAX_BATCH),
+        WARMLINE_METRICS_TOKEN=METRICS_TOKEN,
         WARMLINE_S3_SOURCE_BUCKETS="calls,no-such-bucket",
         WARMLINE_TRIGGERS_TOKENS=",".join(TOKENS),
         WARMLINE_TRIGGERS_SNS_TOPICS=f"{TOPIC},{TOPIC}-too",

@@ -16,6 +16,7 @@ from warmline.jobs import keys
 from warmline.jobs.backlog import BacklogLedger
 from warmline.jobs.feeder import Feeder
 from warmline.jobs.ledger import Ledger
+from warmline.jobs.queue import Messages
 from warmline.jobs.records import BatchItem, Failure, Job, JobState, ReportLocation, Source
 
 WORKER = "worker-1@host/7"
@@ -72,6 +73,26 @@ def test_a_running_job_is_work_but_does_not_wait(ledger: Ledger, backlogs: Backl
     backlog = backlogs.backlog()
     assert (backlog.lanes["live"].running, backlog.lanes["bulk"].running) == (0, 1)
     assert (backlog.waiting, backlog.running, backlog.work) == (0, 1, 1)
+
+
+def test_a_message_whose_job_was_cancelled_is_no_work(
+    ledger: Ledger, backlogs: BacklogLedger, feeder: Feeder, new_job: NewJob, raw: Any
+) -> None:
+    batch_id = batch_of(ledger, new_job, 3, lane="bulk")
+    feeder.step()
+    ledger.cancel_batch(batch_id)
+    for job in ledger.list(batch_id=batch_id):
+        ledger.cancel(job.job.id)
+    assert raw.llen(f"{keys.QUEUE}bulk") == 3
+    bulk = backlogs.backlog().lanes["bulk"]
+    assert (bulk.waiting, bulk.oldest_seconds) == (0, None)
+
+
+def test_a_message_of_a_plain_celery_client_is_work(
+    backlogs: BacklogLedger, settings: Settings, new_job: NewJob, raw: Any
+) -> None:
+    raw.lpush(f"{keys.QUEUE}live", Messages.of(settings).write(new_job(), "warmline.live"))
+    assert backlogs.backlog().lanes["live"].waiting == 1
 
 
 def test_the_oldest_is_found_alone_in_a_batch_and_in_the_queue(
