@@ -31,15 +31,17 @@ from workers.announcements import Announcements
 from workers.drain import DrainFlag
 from workers.engine_hosts import EngineHosts
 from workers.farewell import Farewell
+from workers.heart import Heart
 from workers.lanes import LiveFirst, make_limit
 from workers.lifecycle import WarmChild
 from workers.metrics import WorkerMetrics
 from workers.pulse import Pulse
-from workers.readiness import Gate, Heart, make_step
+from workers.readiness import Gate, make_step
 from workers.scratch import Scratch
 from workers.supervision import Children
 from workers.tally import Tally
 from workers.tasks import register_tasks
+from workers.vitals import Vitals
 
 if TYPE_CHECKING:
     from warmline.emotion.plan import Plan
@@ -96,7 +98,10 @@ def build_app(settings: Settings, plan: Plan | None = None) -> Celery:
     children = Children(announcements, replacement_timeout_seconds=settings.worker.replacement_timeout_seconds)
     tally, pulse = Tally(), Pulse()
     metrics = WorkerMetrics(tally)
-    heart = Heart(Ledger.connect(settings.redis, settings.jobs), children, settings.worker, metrics)
+    vitals = Vitals(pulse, settings.worker)
+    heart = Heart(
+        Ledger.connect(settings.redis, settings.jobs), children, vitals, settings.worker, on_beat=metrics.see
+    )
     hosts = EngineHosts(settings, announcements, children)
     farewell = Farewell(drain, grace_seconds=settings.worker.grace_seconds)
     gate = Gate(settings, children, hosts, heart, farewell, metrics)
@@ -106,6 +111,7 @@ def build_app(settings: Settings, plan: Plan | None = None) -> Celery:
     child = WarmChild(settings, announcements, hosts, drain, tally, pulse)
     register_tasks(app, child.desk)
     _connect_signals(settings, plan, gate, child)
+    signals.task_received.connect(vitals.on_message, weak=False)
     return app
 
 
@@ -147,6 +153,10 @@ def _connect_signals(settings: Settings, plan: Plan | None, gate: Gate, child: W
     @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def in_each_child(**_: Any) -> None:
         child.start()
+
+    @signals.worker_process_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
+    def at_the_end_of_each_child(**_: Any) -> None:
+        child.end()
 
     @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
     def after_children(sender: Any, **_: Any) -> None:

@@ -50,7 +50,7 @@ class Heart:
         self.draining = False
         self.answered = False  # Redis took the last beat
         self._children = children
-        self._vitals = vitals
+        self.vitals = vitals
         self._settings = settings
         self._on_beat = on_beat
         self._next_beat = 0.0
@@ -73,7 +73,7 @@ class Heart:
             )
         except LedgerUnavailable as error:
             self.answered = False
-            self._vitals.forgive()  # what waits cannot be taken meanwhile
+            self.vitals.forgive()  # what waits cannot be taken meanwhile
             log.warning("heartbeat_missed", error=error.message)
         else:
             self._beats += 1
@@ -96,7 +96,7 @@ class Heart:
             log.warning("heartbeat_missed", error=error.message)
 
     def _state(self, worker: Any) -> WorkerState:
-        vitals = self._vitals
+        vitals = self.vitals
         return WorkerState(
             name=worker.hostname,
             host=socket.gethostname(),

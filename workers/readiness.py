@@ -7,25 +7,21 @@ event loop, and at the end it sees to it that there is one.
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 from celery import bootsteps
 from celery.worker import state as celery_state
 
 from config.settings import Settings, WorkerSettings
-from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.feeder import Feeder
-from warmline.jobs.ledger import Ledger
-from warmline.jobs.records import WorkerState
 from workers.announcements import Announcements
 from workers.engine_hosts import EngineHosts
 from workers.farewell import Farewell, kill_all
+from workers.heart import Heart
+from workers.liveness import Liveness
 from workers.losses import Losses
 from workers.metrics import WorkerMetrics
 from workers.probes import METRICS_PATH, Probes, metrics_page
@@ -36,54 +32,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-BEATS_TO_LIVE = 3  # a worker whose heart missed so many beats is dead
 POLL_SECONDS = 0.2
 WATCH_SECONDS = 1.0  # between two looks for engine hosts that died
-
-
-class Heart:
-    """Writes to Redis that this worker is alive, and who is warm in it."""
-
-    def __init__(
-        self, ledger: Ledger, children: Children, settings: WorkerSettings, metrics: WorkerMetrics | None = None
-    ) -> None:
-        self._metrics = metrics
-        self.ledger = ledger
-        self._children = children
-        self._settings = settings
-        self._next_beat = 0.0
-        self.draining = False
-
-    def beat(self, worker: Any) -> None:
-        """Now. A Redis that does not answer is logged; the next beat comes anyway."""
-        self._next_beat = time.monotonic() + self._settings.heartbeat_seconds
-        state = WorkerState(
-            name=worker.hostname,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            lanes=self._settings.lanes,
-            children=worker.concurrency,
-            warm=() if self.draining else self._children.warm,
-            seen_at=datetime.now(UTC),
-        )
-        if self._metrics is not None:
-            self._metrics.see(state)
-        try:
-            self.ledger.beat(state, ttl_seconds=BEATS_TO_LIVE * self._settings.heartbeat_seconds)
-        except LedgerUnavailable as error:
-            log.warning("heartbeat_missed", error=error.message)
-
-    def beat_when_due(self, worker: Any) -> None:
-        """Unless the last beat is younger than the interval."""
-        if time.monotonic() >= self._next_beat:
-            self.beat(worker)
-
-    def stop(self, worker: Any) -> None:
-        """Takes the heartbeat away: this worker has ended by itself."""
-        try:
-            self.ledger.leave(worker.hostname)
-        except LedgerUnavailable as error:
-            log.warning("heartbeat_missed", error=error.message)
 
 
 class Gate:
@@ -105,7 +55,10 @@ class Gate:
         self._farewell = farewell
         self._losses = Losses(heart.ledger, children, on_lost=metrics.lost)
         self.metrics = metrics
-        self._probes = Probes(settings.metrics, {METRICS_PATH: metrics_page(metrics.page)})
+        liveness = Liveness(heart, children, metrics.turn_age_seconds)
+        pages = {METRICS_PATH: metrics_page(metrics.page), **liveness.pages()}
+        self._probes = Probes(settings.metrics, pages)
+        self._failure: str | None = None
         self._feeder: Feeder | None = None
         self._deliverer = _make_deliverer(settings, metrics)
         self._worker: Any = None
@@ -126,9 +79,12 @@ class Gate:
     def wait(self, worker: Any) -> None:
         """Returns when every child is warm. At the first start one that dies is enough to end the worker."""
         pool = worker.pool._pool
+        self._children.plan(worker.concurrency)
+        self._probes.start()  # not before: no thread is there while the first children are forked
         deadline = time.monotonic() + self._settings.worker.load_timeout_seconds
         while len(self._children.warm) < worker.concurrency:
             self._children.announcements.wait(POLL_SECONDS)
+            self.metrics.turn()
             death = first_death(pool)
             self._look(pool)  # after that: what it said before it died is a better reason
             reason = self._children.failure or death
@@ -136,7 +92,7 @@ class Gate:
                 reason = reason or "not every child was warm within WARMLINE_WORKER_LOAD_TIMEOUT_SECONDS"
             if reason:
                 kill_all(pool_pids(pool))
-                stop_worker(reason)
+                self._give_up(reason)
             self._heart.beat_when_due(worker)
             try:
                 celery_state.maybe_shutdown()  # SIGTERM came meanwhile
@@ -149,17 +105,20 @@ class Gate:
         self._worker = worker
         lanes = self._settings.worker.lanes
         log.info("worker_warm", worker=worker.hostname, children=worker.concurrency, lanes=lanes)
-        # Only now: no thread is there while the first children are forked.
         self._feeder = Feeder(self._settings)
         self._feeder.start()
         if self._deliverer is not None:
             self._deliverer.start()
-        self._probes.start()
 
     def watch(self, worker: Any) -> None:
         """From the event loop, when a child said something and every now and then."""
         self.metrics.turn()
-        if self._look(worker.pool._pool):
+        changed = self._look(worker.pool._pool)
+        if not self._heart.draining:
+            planned = max(1, worker.concurrency - self._settings.worker.reserved_children)
+            warm = [child.pid for child in self._children.warm]
+            changed = self._heart.vitals.look(warm, planned=planned) or changed
+        if changed:
             self._heart.beat(worker)
         self._losses.tell(worker.hostname)
         if not self._heart.draining:
@@ -171,6 +130,7 @@ class Gate:
         """No more jobs are taken; Celery waits next for those that run."""
         log.info("worker_draining", worker=worker.hostname)
         self._heart.draining = True
+        self._children.expect_deaths()
         self._heart.beat(worker)
         pool = worker.pool._pool
         self._farewell.begin(lambda: pool_pids(pool))
@@ -192,18 +152,24 @@ class Gate:
             self._feeder.stop()
             if self._deliverer is not None:
                 self._deliverer.stop()
-        self._heart.stop(worker)
+        self._heart.stop(worker, failure=self._failure)
         then()
 
     def _look(self, pool: Any) -> bool:
         ended_hosts = self._hosts.ended()
+        self._children.note_deaths(len(ended_hosts))
         changed = self._children.look(pool_pids(pool))
         self._hosts.replace(ended_hosts)
         return changed
 
     def _stop_on_failure(self) -> None:
         if self._children.failure and not self._heart.draining:
-            stop_worker(self._children.failure)
+            self._give_up(self._children.failure)
+
+    def _give_up(self, reason: str) -> NoReturn:
+        self._failure = reason
+        self._children.expect_deaths()
+        stop_worker(reason)
 
 
 def _make_deliverer(settings: Settings, metrics: WorkerMetrics) -> Deliverer | None:

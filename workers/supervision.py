@@ -44,6 +44,7 @@ class Children:
         self._planned = 0
         self._warm_deaths = 0
         self._deaths_seen = 0
+        self._deaths_expected = False
         self._death_times: list[float] = []  # monotonic seconds, of the last five minutes
         self._excused_deaths = 0  # cold ones, before the last child that got warm
 
@@ -84,8 +85,12 @@ class Children:
 
     def note_deaths(self, count: int, *, seconds_ago: float = 0.0) -> None:
         """So many processes of this worker have died: children, engine hosts, the worker before it."""
-        moment = time.monotonic() - seconds_ago
-        self._death_times += [moment] * count
+        if not self._deaths_expected:
+            self._death_times += [time.monotonic() - seconds_ago] * count
+
+    def expect_deaths(self) -> None:
+        """The worker ends, and its processes with it: no death counts from now on."""
+        self._deaths_expected = True
 
     @property
     def recent_deaths(self) -> int:

@@ -50,6 +50,10 @@ class Vitals:
         """Nothing could be taken lately, and that was not this worker's fault."""
         self._hungry_since.clear()
 
+    def on_message(self, request: Any, **_: Any) -> None:
+        """A message came: a receiver of Celery's signal `task_received`."""
+        self.took(request.delivery_info.get("routing_key", ""))
+
     def took(self, queue: str) -> None:
         """A message came from this queue."""
         self.taken += 1
