@@ -30,7 +30,7 @@ LARGE_AT_ONCE: Final = (
     2  # a batch of 100,000 keys takes some 50 MB while it is accepted: the others wait in their sockets
 )
 STRANGER_BYTES: Final = 512 * 1024  # a message of SNS has 256 KiB, and its quotes twice the room in JSON
-PROBES: Final = frozenset({"/health", "/live", "/ready", METRICS_PATH})
+PROBES: Final = frozenset({"/health", "/live", "/ready", "/v1/overview", METRICS_PATH})
 SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",

@@ -192,7 +192,7 @@ def test_a_bucket_that_is_not_allowed(client: httpx.Client, path: str) -> None:
         (f"/v1/batches/{NOBODY}", "batch_not_found"),
         (f"/v1/batches/{NOBODY}/jobs", "batch_not_found"),
         (f"/v1/dead-letters?batch_id={NOBODY}", "batch_not_found"),
-        ("/", "route_not_found"),
+        ("/nothing", "route_not_found"),
         ("/v1", "route_not_found"),
         ("/v1/jobs/", "route_not_found"),
         ("/docs", "route_not_found"),
