@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from api.app import create_app
+from config.settings import Settings
 from tests.kubernetes.objects import KUBERNETES, OVERLAYS, make_secret
 from tests.kubernetes.rendering import Object, render
 
@@ -18,3 +20,9 @@ def objects(request: pytest.FixtureRequest) -> list[Object]:
 def secret() -> Object:
     """With random values."""
     return make_secret()
+
+
+@pytest.fixture(scope="session")
+def paths() -> set[str]:
+    """Of the API."""
+    return set(create_app(Settings()).openapi()["paths"])

@@ -112,5 +112,6 @@ def _patch(objects: list[Object], patch: Object) -> None:
 def _rename(objects: list[Object], image: Object) -> None:
     for each in objects:
         for container in containers_of(pod) if (pod := pod_of(each)) else ():
-            if container["image"] == image["name"]:
-                container["image"] = f"{image.get('newName', image['name'])}:{image['newTag']}"
+            name, _, tag = container["image"].partition(":")
+            if name == image["name"]:
+                container["image"] = f"{image.get('newName', name)}:{image.get('newTag', tag)}"
