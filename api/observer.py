@@ -1,7 +1,7 @@
 """Looks at the whole service for the dashboard: once a second at most, and every ten seconds for its curves.
 
-Its price is the same for a thousand jobs and for a million: counters, a few of the newest jobs, and their reports as
-far as Redis keeps them, each read once.
+Its price is the same for a thousand jobs and for a million: counters, a few of the newest jobs, and their reports
+as far as Redis keeps them, each read once.
 """
 
 from __future__ import annotations

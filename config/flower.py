@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import SettingsError, load_settings
-from warmline.jobs.queue import QUEUES, TASK, shown_as
 
 try:
     settings = load_settings()
@@ -71,8 +70,8 @@ def format_task(task: Any) -> Any:
 
     Workers hide them too, in what they tell; this is for what older ones told.
     """
-    shown = task.args if task.args in {shown_as(lane) for lane in QUEUES} else shown_as(None)
-    if task.name == TASK:
-        task.name = f"analyze a call, {shown}" if shown != shown_as(None) else "analyze a call"
-    task.args, task.kwargs, task.result = shown, "", None
+    lane = task.args if task.args in {"live lane", "bulk lane"} else ""  # as warmline/jobs/queue.py says it
+    if task.name == "warmline.analyze":
+        task.name = f"analyze a call, {lane}" if lane else "analyze a call"
+    task.args, task.kwargs, task.result = lane or "hidden", "", None
     return task

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 from config.settings import Settings, SettingsError
 from warmline.jobs import keys
@@ -60,7 +60,7 @@ def make_celery(settings: Settings) -> Celery:
         result_backend_transport_options=visibility,
         **visibility,
         # Celery takes their names too; Flower wants them like this.
-        task_queues=[Queue(name, routing_key=name) for name in (*QUEUES.values(), RETRY_QUEUE)],
+        task_queues=[_queue(name) for name in (*QUEUES.values(), RETRY_QUEUE)],
         **_MESSAGES,
         **_WORKERS,
         worker_proc_alive_timeout=settings.worker.load_timeout_seconds,
@@ -71,6 +71,10 @@ def make_celery(settings: Settings) -> Celery:
             "WARMLINE_REDIS_URL; unset it"
         )
     return app
+
+
+def _queue(name: str) -> Queue:
+    return Queue(name, routing_key=name)  # type: ignore[no-untyped-call]
 
 
 _MESSAGES: dict[str, Any] = {
