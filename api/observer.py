@@ -33,9 +33,10 @@ from api.overview_schemas import (
 )
 from warmline.calls.brief_reports import BriefReport
 from warmline.calls.palette import LOOKS
-from warmline.jobs.backlog import Backlog, BacklogLedger
+from warmline.jobs.backlog import Backlog
+from warmline.jobs.conditions import FleetLedger, WorkerCondition
 from warmline.jobs.errors import LedgerUnavailable, WarmlineError
-from warmline.jobs.records import BatchState, JobState, JobStatus, WorkerState
+from warmline.jobs.records import BatchState, JobState, JobStatus
 
 log = structlog.get_logger()
 
@@ -53,9 +54,9 @@ KEPT_EMOTIONS: Final = 200  # calls
 class Observer:
     """Threads may share it; `start` has it sample until `stop`."""
 
-    def __init__(self, services: Services, backlogs: BacklogLedger) -> None:
+    def __init__(self, services: Services, fleet: FleetLedger) -> None:
         self._services = services
-        self._backlogs = backlogs
+        self._fleet = fleet
         self._samples: deque[Sample] = deque(maxlen=SAMPLES)
         self._ended: dict[str, deque[tuple[float, int]]] = {}  # batch id -> how many of its jobs had ended when
         self._emotions: OrderedDict[str, list[EmotionLine]] = OrderedDict()
@@ -72,7 +73,7 @@ class Observer:
         redis = settings.redis.model_copy(
             update={"timeout_seconds": min(settings.redis.timeout_seconds, REDIS_SECONDS)}
         )
-        return cls(services, BacklogLedger.connect(redis, settings.jobs))
+        return cls(services, FleetLedger.connect(redis, settings.jobs))
 
     def start(self) -> None:
         """From now on there are samples."""
@@ -81,7 +82,7 @@ class Observer:
     def stop(self) -> None:
         """Ends the thread and closes the connection."""
         self._stopped.set()
-        self._backlogs.close()
+        self._fleet.close()
 
     def overview(self) -> bytes:
         """An `Overview` as JSON. Raises LedgerUnavailable."""
@@ -109,7 +110,7 @@ class Observer:
             self._stopped.wait(SAMPLE_SECONDS)
 
     def _sample(self) -> None:
-        sample = _sample_of(self._backlogs.backlog(), self._backlogs.counts())
+        sample = _sample_of(self._fleet.backlog(), self._fleet.counts())
         batches = self._unfinished()
         with self._reading:
             self._samples.append(sample)
@@ -122,8 +123,9 @@ class Observer:
 
     def _look(self) -> Overview:
         ledger, settings = self._services.ledger, self._services.settings
-        backlog, counts = self._backlogs.backlog(), self._backlogs.counts()
-        now = _sample_of(backlog, counts)
+        fleet = self._fleet.fleet(stalled_seconds=settings.worker.stalled_seconds)
+        counts = self._fleet.counts()
+        now = _sample_of(fleet.backlog, counts)
         failed = ledger.list(status=JobStatus.FAILED, limit=LOOKED_AT)
         dead = ledger.list(status=JobStatus.DEAD, limit=LOOKED_AT)
         finished = _last_to_end(ledger.list(status=JobStatus.SUCCEEDED, limit=LOOKED_AT))
@@ -133,14 +135,15 @@ class Observer:
         return Overview(
             at=datetime.now(UTC),
             version=version("warmline"),
-            backlog=backlog,
+            status=fleet.status,
+            backlog=fleet.backlog,
             ended={status: counts.get(f"job:{status.value}", 0) for status in JobStatus if status.finished},
             rates=self._rates(now),
             running=[CallLine.of(state) for state in ledger.list(status=JobStatus.RUNNING, limit=NEWEST)],
             failures=_last_to_end((*failed, *dead)),
             finished=finished,
             batches=[BatchLine.of(state, self._pace(state, now.at)) for state in self._unfinished()],
-            workers=[_worker_line(worker) for worker in ledger.workers()],
+            workers=[_worker_line(found) for found in fleet.workers],
             webhooks=self._webhooks(),
             history=History(every_seconds=SAMPLE_SECONDS, samples=[*self._samples, now]),
             looks={label: Look(letter=look.letter, colour=look.colour) for label, look in LOOKS.items()},
@@ -227,11 +230,14 @@ def _last_to_end(states: Sequence[JobState]) -> list[CallLine]:
     return [CallLine.of(state) for state in ended[:NEWEST]]
 
 
-def _worker_line(worker: WorkerState) -> WorkerLine:
+def _worker_line(found: WorkerCondition) -> WorkerLine:
+    worker = found.worker
     child = worker.warm[0] if worker.warm else None
     return WorkerLine(
         name=worker.name,
-        condition="draining" if worker.draining else "ok" if len(worker.warm) >= worker.children else "loading",
+        condition=found.condition,
+        reason=found.reason,
+        silent_seconds=found.silent_seconds,
         children=worker.children,
         warm=len(worker.warm),
         busy=worker.busy,
@@ -243,6 +249,5 @@ def _worker_line(worker: WorkerState) -> WorkerLine:
         precision=child and child.precision,
         version=worker.version,
         started_at=worker.started_at,
-        seen_at=worker.seen_at,
         respawns=worker.respawns,
     )

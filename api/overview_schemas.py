@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from warmline.calls.brief_reports import BriefReport
 from warmline.jobs.backlog import Backlog
+from warmline.jobs.conditions import Condition, FleetStatus
 from warmline.jobs.records import BatchState, Failure, JobState, JobStatus, Lane, Progress
 
 
@@ -101,7 +102,9 @@ class WorkerLine(BaseModel):
     """A worker in a line."""
 
     name: str
-    condition: str = Field(description="ok, loading, draining, stalled, looping or missing", examples=["ok"])
+    condition: Condition
+    reason: str = Field(description="what to look at; empty when it is ok")
+    silent_seconds: float | None = Field(description="how long it has been missing; null: its heart beats")
     children: int = Field(description="that it should have")
     warm: int
     busy: int
@@ -113,7 +116,6 @@ class WorkerLine(BaseModel):
     precision: str | None
     version: str
     started_at: datetime | None
-    seen_at: datetime
     respawns: int
 
 
@@ -169,6 +171,9 @@ class Overview(BaseModel):
 
     at: datetime
     version: str = Field(description="Warmline's version")
+    status: FleetStatus = Field(
+        description="unhealthy: no job can be worked on; degraded: work gets done, and a worker is to be looked at"
+    )
     backlog: Backlog
     ended: dict[JobStatus, int] = Field(description="how many jobs ended so, since this Redis began")
     rates: Rates

@@ -46,10 +46,10 @@ async function look() {
   clearTimeout(timer);
   try {
     const [health, overview] = await Promise.allSettled([readHealth(), needsKey() ? null : read("v1/overview")]);
-    showHealth(health, overview);
     if (overview.status === "fulfilled" && overview.value) showOverview(overview.value);
     else if (overview.reason?.status === 401) askForKey("This key is not accepted. Is it of WARMLINE_API_KEYS, and whole?");
     else if (!overview.value && overview.status === "fulfilled") askForKey("");
+    showHealth(health, overview);
     $("main").classList.toggle("stale", overview.status === "rejected");
   } finally {
     under_way = false;
@@ -179,24 +179,21 @@ function showHealth(health, overview) {
   const found = health.value, why = reasons(found);
   const refused = overview.status === "rejected" && overview.reason.status !== 401 ? overview.reason.message : "";
   if (found.redis !== "ok") banner("bad", "Redis does not answer", "No job can be taken or submitted until it does. Nothing that was accepted is lost.");
-  else if (!found.workers) banner("bad", "No worker is alive", "Jobs are accepted and wait.");
+  else if (!found.workers) banner("bad", "No worker is alive", `Jobs are accepted and wait. ${why}`);
   else if (!found.warm_children) banner("warn", "No model is warm yet", `${many(found.workers, "worker")} alive; jobs wait until a model is loaded.`);
-  else if (found.status !== "healthy") banner("bad", "Something is wrong", why);
+  else if (found.status === "unhealthy") banner("bad", "Something is wrong", why);
   else if (refused) banner("bad", "The API cannot say how it is", refused);
   else if (why) banner("warn", "Jobs are worked on, but look here", why);
   else banner("well", "All is well", `${many(found.warm_children, "warm child", "warm children")} on ${many(found.workers, "worker")}` +
     `, model ${found.model}${found.mini ? " (the bundled one, for trying things out)" : ""}.`);
 }
 
-const CONDITIONS = {
-  stalled: "takes no jobs though some wait", looping: "loses its children again and again", missing: "has fallen silent",
-};
-
+// What is to be looked at: in words where the key is known, else in figures.
 function reasons(health) {
-  const workers = last && !needsKey() ? last.overview.workers.filter((one) => CONDITIONS[one.condition]) : [];
-  if (workers.length) return workers.map((one) => `${one.name} ${CONDITIONS[one.condition]}`).join("; ") + ".";
-  const counted = Object.entries(health.conditions ?? {}).filter(([name, count]) => CONDITIONS[name] && count > 0);
-  return counted.map(([name, count]) => `${many(count, "worker")} ${name}`).join(", ");
+  const workers = last && !needsKey() ? last.overview.workers.filter((one) => KINDS[one.condition] === undefined) : [];
+  if (workers.length) return workers.map((one) => `${one.name} is ${one.condition}. ${one.reason}`).join(" ");
+  const counted = ["stalled", "looping", "missing"].map((name) => [health.conditions?.[name] ?? 0, name]).filter(([count]) => count);
+  return counted.map(([count, name]) => `${many(count, "worker")} ${name}`).join(", ");
 }
 
 // ---- Everything else
@@ -349,7 +346,7 @@ const KINDS = { ok: "good", loading: "warn", draining: "warn" };
 function showWorkers(workers) {
   fill($("workers"), workers, (worker) => make("tr", {},
     make("td", {}, worker.name),
-    make("td", {}, tag(worker.condition, KINDS[worker.condition] ?? "bad")),
+    make("td", {}, tag(worker.condition, KINDS[worker.condition] ?? "bad"), worker.reason ? make("span", { class: "reason" }, worker.reason) : ""),
     make("td", {}, `${worker.warm} of ${worker.children} warm, ${worker.busy} busy${worker.respawns ? `, ${worker.respawns} replaced` : ""}`),
     make("td", {}, worker.lanes.join(", ")),
     make("td", {}, worker.model ?? "–", worker.mini && worker.model !== "mini" ? " (mini)" : ""),
