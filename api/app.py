@@ -37,6 +37,7 @@ from api.routers import (
 )
 from api.schemas import BatchRequest, JobRequest
 from api.upload_schemas import UploadRequest
+from api.traces import TraceRequests
 from config.logging import configure_logging
 from config.settings import Settings, SettingsError, load_settings
 from warmline.jobs.connection import refuse_newer_ledger
@@ -46,6 +47,7 @@ from warmline.jobs.layout import TOO_NEW_EXIT
 from warmline.jobs.reconciliation import Wanted
 from warmline.objects.reconcile_schedule import ReconcileSchedule
 from warmline.webhooks.deliverer import Deliverer
+from warmline.telemetry.tracing import Tracing
 
 DESCRIPTION = """\
 Turns call recordings in S3 into emotion timelines, with a model that is always warm.
@@ -64,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
     services, feeder = Services.connect(settings), Feeder(settings, preferred=True)
     schedule = ReconcileSchedule(settings, services.reconciler)
     deliverer = Deliverer(settings, preferred=True, seen=services.metrics.posts.seen)
+    tracing = Tracing(settings, process="api")
     observer = Observer.of(services)
 
     def end() -> None:
@@ -73,11 +76,13 @@ def create_app(settings: Settings) -> FastAPI:
         feeder.stop()
         services.close()
 
+        tracing.stop()
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Beside the start and not before it: without Redis the API must still come up and say so.
         threading.Thread(target=services.open, daemon=True).start()
         feeder.start()
+        tracing.begin()
         schedule.start()
         deliverer.start()
         observer.start()
@@ -126,6 +131,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestLog, answered=services.metrics.answered)
     return app
 
+    if tracing.on:
+        app.add_middleware(TraceRequests, tracing=tracing)
 
 def main() -> None:
     """Serves the API until SIGTERM or SIGINT. Exit code 2: the settings are not usable; 3: the ledger is newer."""

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from warmline.jobs import errors
 from warmline.jobs.errors import PermanentError, TransientError, WarmlineError
+from warmline.telemetry.tracing import current
 from warmline.triggers.sns import SnsTopicNotAllowed
 from warmline.triggers.sns_certificates import SnsNotVerified
 
@@ -206,6 +207,7 @@ def problem(
 ) -> JSONResponse:
     """The response for an error; itself an ASGI application, so that middleware can send it too."""
     status = int(status_of(type(error)))
+    current().set("warmline.code", error.code)
     document = Problem(
         type=f"urn:warmline:problem:{error.code}",
         title=error.title,

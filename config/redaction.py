@@ -122,6 +122,9 @@ def _hide_by_name(text: str, lowered: str) -> str:
     return text
 
 
+_SECRET_HEADER: Final = re.compile("auth|key|token|secret|pass|cookie|credential", re.IGNORECASE)
+
+
 def _parts(secret: str) -> list[str]:
     """A secret, and what is secret in it: an address's password, the values of a list of headers."""
     parts = [secret]
@@ -134,7 +137,9 @@ def _parts(secret: str) -> list[str]:
         if where.password is None and not where.query:
             parts.remove(secret)  # redis://127.0.0.1:6379/0 is none
     elif re.match(r"\s*[\w\-.]+\s*=", secret):
-        values = [header.partition("=")[2].strip() for header in secret.split(",")]
+        # A header may as well say `x-tenant=calls`, and that word is in every line.
+        headers = (header.partition("=") for header in secret.split(","))
+        values = [value.strip() for name, _, value in headers if _SECRET_HEADER.search(name) or len(value) > 15]
         # "Bearer xyz" is also known without its first word.
         parts += [*values, *(value.rpartition(" ")[2] for value in values)]
     return [part for part in parts if part]

@@ -33,6 +33,7 @@ from warmline.jobs.layout import TOO_NEW_EXIT
 from warmline.jobs.upload_ledger import UploadLedger
 from warmline.objects.sqs import EventQueue, QueueFacts
 from warmline.objects.store import ObjectStore
+from warmline.telemetry.tracing import Tracing
 from warmline.triggers.intake import Intake
 from warmline.triggers.rules import Rules
 
@@ -93,7 +94,8 @@ def _serve(settings: Settings, alive_file: Path | None) -> int:
         return 0
     trouble.ends(QueueUnavailable, LedgerUnavailable)
     _say_ready(settings, queue, facts, rules)
-    poller = Poller(settings.sqs, queue, facts, intake)
+    tracing = Tracing(settings, process="sqs")
+    poller = Poller(settings.sqs, queue, facts, intake, tracing=tracing)
     poller.start()
     while not stopping.is_set():
         if alive_file is not None and poller.healthy:
@@ -101,6 +103,7 @@ def _serve(settings: Settings, alive_file: Path | None) -> int:
         stopping.wait(BEAT_SECONDS)
     log.info("sqs_stops")
     ended = poller.stop()
+    tracing.stop()
     if alive_file is not None:
         alive_file.unlink(missing_ok=True)
     log.info("sqs_stopped", threads_left=not ended)

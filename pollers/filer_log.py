@@ -36,6 +36,7 @@ from warmline.local.seaweedfs import log_command
 from warmline.local.uploads import LogPosition, SignOfLife
 from warmline.objects.events import Upload, decode_log_entry
 from warmline.objects.store import ListedCall, ObjectStore
+from warmline.telemetry.tracing import Tracing
 from warmline.triggers.intake import Intake, as_upload
 
 log = structlog.get_logger()
@@ -92,11 +93,13 @@ class UploadFollower:
         stop: threading.Event,
         *,
         mark_seconds: float = MARK_SECONDS,
+        tracing: Tracing | None = None,
     ) -> None:
         """`filer` is its host:port, `home` the directory that it runs in."""
         self._mark_seconds = mark_seconds
         self._buckets = settings.s3.source_buckets
         self._intake, self._store = intake, store
+        self._tracing = tracing or Tracing()
         self._filer, self._home = filer, home
         self._stop = stop
         directory = StackDirectory(settings.stack.data_dir)
@@ -200,7 +203,8 @@ class UploadFollower:
         pauses, said = _pauses(), ""
         while True:
             try:
-                counts = self._intake.accept(wanted).counts
+                with self._tracing.root("uploads", attributes={"messaging.batch.message_count": len(wanted)}):
+                    counts = self._intake.accept(wanted).counts
             except StoreUnavailable:
                 raise
             except TransientError as error:
@@ -229,6 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         configure_logging(settings, process="uploads")
         refuse_newer_ledger(settings.redis)
         intake = Intake.connect(settings)
+        tracing = Tracing(settings, process="uploads")
     except SettingsError as error:
         print(f"uploads: {error}", file=sys.stderr)
         return BAD_SETTINGS
@@ -237,8 +242,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return TOO_NEW_EXIT
     store = ObjectStore(settings.s3)
     try:
-        UploadFollower(settings, intake, store, given.filer, given.home, stop).run()
+        UploadFollower(settings, intake, store, given.filer, given.home, stop, tracing=tracing).run()
     finally:
+        tracing.stop()
         intake.close()
         store.close()
     return 0

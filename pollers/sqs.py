@@ -27,6 +27,7 @@ from pollers.lots import NOTHING_ENTERED, Settled, settle
 from pollers.trouble import Trouble
 from warmline.jobs.errors import QueueMisconfigured, QueueUnavailable, StoreUnavailable, WarmlineError
 from warmline.objects.sqs import EventQueue, Message, QueueFacts
+from warmline.telemetry.tracing import Tracing
 from warmline.triggers.intake import Intake
 
 log = structlog.get_logger()
@@ -61,8 +62,10 @@ class Poller:
         intake: Intake,
         *,
         waits: Waits = Waits(),
+        tracing: Tracing | None = None,
     ) -> None:
         """`facts` are what the queue said of itself."""
+        self._tracing = tracing or Tracing()
         self._settings = settings
         self._queue = queue
         self._intake = intake
@@ -124,7 +127,13 @@ class Poller:
     def _take(self, messages: Sequence[Message]) -> bool:
         """Enters the jobs and settles the messages. False: nothing came of them, and the store is to blame."""
         started = time.monotonic()
-        with self._keeper.keep(messages) as lot:
+        facts: dict[str, str | int] = {
+            "messaging.system": "aws_sqs",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": self._queue.name,
+            "messaging.batch.message_count": len(messages),
+        }
+        with self._keeper.keep(messages) as lot, self._tracing.root("events", kind="consumer", attributes=facts):
             settled = self._settle(messages)
             if settled is None:
                 lot.give_back(dict.fromkeys(messages, 0))

@@ -112,6 +112,7 @@ def build_app(settings: Settings, plan: Plan | None = None) -> Celery:
     register_tasks(app, child.desk)
     _connect_signals(settings, plan, gate, child)
     signals.task_received.connect(vitals.on_message, weak=False)
+    signals.worker_process_shutdown.connect(child.end, weak=False)
     return app
 
 
@@ -153,10 +154,6 @@ def _connect_signals(settings: Settings, plan: Plan | None, gate: Gate, child: W
     @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def in_each_child(**_: Any) -> None:
         child.start()
-
-    @signals.worker_process_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
-    def at_the_end_of_each_child(**_: Any) -> None:
-        child.end()
 
     @signals.worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
     def after_children(sender: Any, **_: Any) -> None:

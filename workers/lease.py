@@ -35,6 +35,8 @@ CUT_OFF_CODE = 3  # a child's exit code
 class Stopped(Exception):
     """The work is to stop, and nothing of it to be published."""
 
+    is_fault = False  # in traces
+
 
 class Cancelled(Stopped):
     """Nobody wants the job any more."""

@@ -26,6 +26,7 @@ from warmline.jobs.errors import EngineLost, ObjectNotFound, WarmlineError
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import ChildState, Options, ReportLocation, Source
 from warmline.objects.store import ObjectStore
+from warmline.telemetry.tracing import Tracing
 from workers.announcements import Announcements
 from workers.drain import DrainFlag
 from workers.engine_hosts import EngineHosts
@@ -58,7 +59,9 @@ class WarmChild:
         tally: Tally,
         pulse: Pulse,
     ) -> None:
+        """Raises SettingsError where traces are wanted and cannot be made."""
         self._settings = settings
+        self._tracing = Tracing(settings, process="worker")
         self._tally = tally
         self._pulse = pulse
         self._drain = drain
@@ -78,6 +81,7 @@ class WarmChild:
         """In the parent, before it forks: where calls lie, the plan, the name, the rules. Starts the hosts."""
         self._scratch, self._threads, self._worker = scratch, plan.threads, worker
         self._categories = categories
+        self._tracing.load()
         self._hosts.start(plan, scratch.directory)
 
     def start(self) -> None:
@@ -98,6 +102,10 @@ class WarmChild:
         if self._host is not None and not self._host.joined:
             raise EngineLost
         return self._desk
+
+    def end(self, **_: object) -> None:
+        """In the child, when it takes no more jobs."""
+        self._tracing.stop()
 
     def clean_up(self) -> None:
         """In the parent, when the children are gone."""
@@ -123,9 +131,11 @@ class WarmChild:
             categories=self._categories,
             drain=self._drain,
             tally=self._tally,
+            tracing=self._tracing,
             sign=self._pulse.of_child(current_process().index),
         )
         self._rehearse(self._desk)
+        self._tracing.begin()
         return _describe(engine, time.monotonic() - started)
 
     def _load(self, index: int) -> Engine:

@@ -29,12 +29,14 @@ from warmline.jobs.faults import classify
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Failure, Job, JobState, JobStatus, Progress, Refusal, ReportLocation
 from warmline.objects.store import ObjectFacts, ObjectStore
+from warmline.telemetry.tracing import Tracing, current, span
 from workers.drain import DrainFlag
 from workers.keeper import Keeper
 from workers.lease import Cancelled, Draining, Lease, Stopped
 from workers.publishing import Publisher
 from workers.pulse import Pulse, Sign
 from workers.scratch import Scratch
+from workers.spans import attempt_span, describe_attempt
 from workers.store_outage import MOST_SECONDS, wait_out
 from workers.tally import AttemptSeen, Tally
 
@@ -76,6 +78,7 @@ class Desk:
     keeper: Keeper = field(default_factory=Keeper)
     sign: Sign = field(default_factory=lambda: Pulse().of_child(0))  # by which the parent sees that it comes on
     tally: Tally = field(default_factory=Tally)
+    tracing: Tracing = field(default_factory=Tracing)
 
     @property
     def name(self) -> str:
@@ -98,24 +101,31 @@ class Desk:
         Raises LedgerUnavailable when the job could not be claimed, and Draining when the worker ends: then the
         message has to be delivered again.
         """
-        with structlog.contextvars.bound_contextvars(job_id=job.id, batch_id=job.batch_id):
+        with structlog.contextvars.bound_contextvars(job_id=job.id, batch_id=job.batch_id, worker=self.name):
             if self.drain.is_set():
                 raise Draining
             claimed = self.ledger.claim(job, self.name)
             if isinstance(claimed, Refusal):
                 self._step_back(job, claimed)
                 return
-            log.info("job_started", attempt=claimed.attempt, uri=job.source.uri)
-            started = time.monotonic()
-            try:
-                with self._lease(claimed) as lease:
-                    fault = self._run(claimed, lease, started)
-            except LedgerUnavailable as error:
-                # It is somebody's again when the lease is over.
-                log.error("job_left_to_its_lease", attempt=claimed.attempt, error=error.message)  # noqa: TRY400
-                return
+            attempt = structlog.contextvars.bound_contextvars(attempt=claimed.attempt)
+            with attempt, attempt_span(self.tracing, claimed):
+                fault = self._work(claimed)
             if isinstance(fault, StoreUnavailable):
                 wait_out(self.store, self.drain, most_seconds=self.outage_seconds)
+
+    def _work(self, state: JobState) -> WarmlineError | None:
+        """While the lease is kept; returns what went wrong."""
+        log.info("job_started", uri=state.job.source.uri)
+        started = time.monotonic()
+        try:
+            with self._lease(state) as lease:
+                return self._run(state, lease, started)
+        except LedgerUnavailable as error:
+            # It is somebody's again when the lease is over.
+            log.error("job_left_to_its_lease", error=error.message)  # noqa: TRY400
+            current().fail(error.code, error.message)
+            return None
 
     def _lease(self, state: JobState) -> Lease:
         return Lease(
@@ -162,15 +172,16 @@ class Desk:
         job = state.job
         fetch_started = time.monotonic()
         lease.tell(Progress(stage="fetch"))
-        facts = self.store.head(job.source)
-        lease.limit.grow_by_size(facts.size_bytes)
-        lease.check()
-        publisher = Publisher(self.store, self.settings, job, facts, self.engine.info.model_hash)
-        if state.attempt > 1 and (body := publisher.published()) is not None:
-            return Scored(location=publisher.location, body=body, report=None)
         store_started = 0.0
         with self.scratch.file() as path:
-            self.store.fetch(job.source, path, expected=facts, on_chunk=lambda _: lease.check())
+            with span("fetch"):
+                facts = self.store.head(job.source)
+                lease.limit.grow_by_size(facts.size_bytes)
+                lease.check()
+                publisher = Publisher(self.store, self.settings, job, facts, self.engine.info.model_hash)
+                if state.attempt > 1 and (body := publisher.published()) is not None:
+                    return Scored(location=publisher.location, body=body, report=None)
+                self.store.fetch(job.source, path, expected=facts, on_chunk=lambda _: lease.check())
             lease.limit.arrived()
             fetch_seconds = time.monotonic() - fetch_started
             with publisher.embeddings_beside(path, self.engine.embedding_dimensions) as embeddings:
@@ -180,8 +191,10 @@ class Desk:
                 windows = sum(len(channel.windows) for channel in report.channels)
                 lease.tell(Progress(stage="store", windows_done=windows, windows_total=windows))
                 if embeddings is not None:
-                    publisher.publish_embeddings(embeddings.path, lease)
-        body = publisher.publish(report, lease)
+                    with span("store embeddings"):
+                        publisher.publish_embeddings(embeddings.path, lease)
+        with span("store"):
+            body = publisher.publish(report, lease)
         store_seconds = time.monotonic() - store_started
         return Scored(location=publisher.location, body=body, report=report, store_seconds=store_seconds)
 
@@ -217,7 +230,7 @@ class Desk:
             lambda: self.ledger.succeed(state.job.id, state.attempt, scored.location, scored.body)
         )
         outcome = ("succeeded" if scored.report else "settled") if ours else SUPERSEDED
-        self.tally.tell_attempt(attempt_seen(state, started, outcome, scored=scored))
+        self._count(attempt_seen(state, started, outcome, scored=scored))
         if not ours:
             log.warning("attempt_superseded", attempt=state.attempt)
         elif scored.report is None:
@@ -241,12 +254,13 @@ class Desk:
                 ours, outcome = self._patiently(lambda: self.ledger.hand_back(job_id, attempt)), "handed_back"
             case _:
                 ours, outcome = False, ""
-        self.tally.tell_attempt(attempt_seen(state, started, outcome if ours else SUPERSEDED))
+        self._count(attempt_seen(state, started, outcome if ours else SUPERSEDED))
         log.info(f"job_{outcome}" if ours else "attempt_superseded", attempt=attempt)
 
     def _end_badly(self, state: JobState, lease: Lease, error: WarmlineError, started: float) -> None:
         """Another attempt for what may pass, if the ledger grants one; else the job has failed."""
         lease.limit.lift()
+        current().fail(error.code, error.message)
         job_id, attempt, jobs = state.job.id, state.attempt, self.settings.jobs
         failure = Failure(code=error.code, message=error.message)
         facts = {"attempt": attempt, "code": error.code, "error": error.message}
@@ -266,9 +280,14 @@ class Desk:
             outcome = "failed" if ours else SUPERSEDED
             if ours:
                 log.warning("job_failed", **facts)
-        self.tally.tell_attempt(attempt_seen(state, started, outcome, code=error.code))
+        self._count(attempt_seen(state, started, outcome, code=error.code))
         if outcome == SUPERSEDED:
             log.warning("attempt_superseded", attempt=attempt)
+
+    def _count(self, seen: AttemptSeen) -> None:
+        """An attempt is over: for the metrics and its trace."""
+        self.tally.tell_attempt(seen)
+        describe_attempt(seen)
 
     def _patiently(self, write: Callable[[], _T]) -> _T:
         """Writes to the ledger, waiting for it if need be. Raises LedgerUnavailable when it stays away."""

@@ -48,6 +48,7 @@ class CallAudio:
     `channels`          what was heard in each, besides its windows
     `meter`             what was measured at the recording's own rate
     `stage_seconds`     wall seconds spent on `decode` (resampling included) and on `speech`
+    `stage_spans`       from when to when that was, by `time.perf_counter()`; they take turns, and wait for the reader
     """
 
     def __init__(self, decoder: Decoder, limits: AudioSettings, on_audio: OnAudio | None = None) -> None:
@@ -55,6 +56,7 @@ class CallAudio:
         self.channels: tuple[ChannelFacts, ...] = (ChannelFacts(),) * decoder.info.channels
         self.meter = RecordingMeter(decoder.info.channels)
         self.stage_seconds: dict[str, float] = {"decode": 0.0, "speech": 0.0}
+        self.stage_spans: dict[str, tuple[float, float]] = {}
         self._decoder = decoder
         self._limits = limits
         self._on_audio = on_audio
@@ -175,7 +177,9 @@ class CallAudio:
             except StopIteration:
                 return
             finally:
-                self.stage_seconds[stage] += time.perf_counter() - started
+                ended = time.perf_counter()
+                self.stage_seconds[stage] += ended - started
+                self.stage_spans[stage] = self.stage_spans.get(stage, (started,))[0], ended
             yield step
 
 

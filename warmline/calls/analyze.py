@@ -27,6 +27,7 @@ from warmline.calls.sides import describe_sides
 from warmline.calls.speakers import splitter_for
 from warmline.emotion.engine import Engine, EngineInfo
 from warmline.jobs.records import Job, Metadata, Options
+from warmline.telemetry.tracing import current, span
 
 log = structlog.get_logger()
 
@@ -66,7 +67,12 @@ def analyze_call(
     stage_seconds = {} if fetch_seconds is None else {"fetch": fetch_seconds}
     with open_call(path, analyst.audio, watcher.on_audio if watcher else None) as call:
         splitter = splitter_for(call.info.channels, options, threads=analyst.engine.info.threads)
-        scored = score_windows(call, analyst.engine, options, watcher, embeddings, splitter)
+        try:
+            with span("score"):
+                scored = score_windows(call, analyst.engine, options, watcher, embeddings, splitter)
+        finally:
+            _trace_reading(call)
+    summarising = time.perf_counter()
     stage_seconds |= call.stage_seconds | {"score": scored.seconds}
     recorded = sides_of(call, scored.windows, options.roles)
     sides, speakers = splitter.split(recorded[0], options.roles) if splitter else (recorded, None)
@@ -103,9 +109,17 @@ def analyze_call(
         embeddings=embeddings.finish(described.channels) if embeddings else None,
         speakers=speakers,
     )
-    if analyst.categories is None:
-        return report
-    return report.model_copy(update={"categories": analyst.categories.match(report)})
+    if analyst.categories is not None:
+        report = report.model_copy(update={"categories": analyst.categories.match(report)})
+    current().past("summarise", summarising, time.perf_counter())
+    return report
+
+
+def _trace_reading(call: CallAudio) -> None:
+    """They took turns in a thread beside the engine's work: each is one span, and says how long it really took."""
+    for stage, (began, ended) in call.stage_spans.items():
+        seconds = round(call.stage_seconds[stage], 4)
+        current().past(stage, began, ended, attributes={"warmline.busy_seconds": seconds})
 
 
 def _metadata_flags(options: Options, metadata: Metadata) -> tuple[Flag, ...]:

@@ -32,6 +32,7 @@ Metadata = Annotated[
     Field(max_length=MAX_METADATA),
 ]
 Lane = Literal["live", "bulk"]
+TRACEPARENT = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 
 
 class Record(BaseModel):
@@ -177,6 +178,11 @@ class Job(Asked):
     lane: Lane = "live"
     batch_id: str | None = None
     created_at: datetime
+    traceparent: Annotated[str, StringConstraints(pattern=TRACEPARENT)] | None = Field(
+        None,
+        description="the trace of its submission, as W3C Trace Context has it; a batch's jobs share it",
+        exclude_if=lambda value: value is None,
+    )
 
     def too_new(self) -> tuple[str, ...]:
         """What it asks for that this version cannot do: unknown fields of its call and its options.

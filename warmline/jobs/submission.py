@@ -11,6 +11,7 @@ from warmline.jobs.batch_ids import new_batch_id
 from warmline.jobs.errors import InvalidRequest
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import BatchItem, BatchState, Job, JobState, JobStatus, Lane, Metadata, Options, Source
+from warmline.telemetry.tracing import current, span
 
 
 def submit_job(
@@ -22,8 +23,10 @@ def submit_job(
     lane: Lane = "live",
 ) -> JobState:
     """Accepts one job; returns how it stands in the ledger. Raises BacklogFull, LedgerUnavailable."""
-    job = _new_job(uuid.uuid4().hex, source, options, metadata, lane)
-    ledger.create(job)
+    job_id = uuid.uuid4().hex
+    with span("submit", "producer", {"warmline.job.id": job_id, "warmline.lane": lane}):
+        job = _new_job(job_id, source, options, metadata, lane)
+        ledger.create(job)
     return JobState(job=job, status=JobStatus.QUEUED, queued_at=job.created_at)
 
 
@@ -48,8 +51,11 @@ def submit_batch(
     if first is None:
         raise InvalidRequest("The batch has no jobs.")
     batch_id = new_batch_id()
-    template = _new_job(batch_id, first.source, options, metadata, lane, batch_id)
-    return ledger.create_batch(template, chain((first,), items))
+    with span("submit batch", "producer", {"warmline.batch.id": batch_id, "warmline.lane": lane}) as submitting:
+        template = _new_job(batch_id, first.source, options, metadata, lane, batch_id)
+        state = ledger.create_batch(template, chain((first,), items))
+        submitting.set("messaging.batch.message_count", state.total)
+    return state
 
 
 def _items(calls: Iterable[Source | BatchItem]) -> Iterator[BatchItem]:
@@ -72,4 +78,5 @@ def _new_job(
         lane=lane,
         batch_id=batch_id,
         created_at=datetime.now(UTC),
+        traceparent=current().traceparent,
     )

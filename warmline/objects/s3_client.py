@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from warmline.objects.failures import store_errors
 from warmline.objects.lazy_client import LazyClient
 from warmline.objects.requests import RequestSeen, watch_requests
 from warmline.objects.timestamps import read_timestamps_quickly
+from warmline.telemetry.tracing import current
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -39,9 +41,17 @@ class HasS3Client(LazyClient["S3Client"]):
 
     def _build(self) -> S3Client:
         client = build_client(self._settings, self._attempts)
+        watch_requests(client, _trace)
         if self._seen is not None:
             watch_requests(client, self._seen)
         return client
+
+
+def _trace(operation: str, outcome: str, seconds: float) -> None:
+    """A request as a part of the work that made it."""
+    ended = time.perf_counter()
+    facts = {"rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": operation, "warmline.outcome": outcome}
+    current().past(f"S3 {operation}", ended - seconds, ended, "client", facts)
 
 
 def build_client(settings: S3Settings, attempts: int = ATTEMPTS) -> S3Client:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Self
 
@@ -22,6 +22,7 @@ from warmline.jobs.records import Failure, Job, Options, Source
 from warmline.jobs.upload_ledger import Entry, UploadJob, UploadLedger, upload_job_id
 from warmline.objects.events import Upload
 from warmline.objects.store import ListedCall, ObjectStore
+from warmline.telemetry.tracing import current, span
 from warmline.triggers.rules import Match, Rules
 
 log = structlog.get_logger()
@@ -103,7 +104,11 @@ class Intake:
     def _enter(self, wanted: Sequence[UploadJob]) -> Sequence[Entry]:
         if not wanted:
             return ()
-        entries = self._ledger.enter_uploads(wanted, remember_seconds=self._settings.triggers.remember_seconds)
+        with span("submit uploads", "producer", {"messaging.batch.message_count": len(wanted)}):
+            entries = self._ledger.enter_uploads(
+                [_in_trace(asked, current().traceparent) for asked in wanted],
+                remember_seconds=self._settings.triggers.remember_seconds,
+            )
         for asked, entry in zip(wanted, entries, strict=True):
             job = asked.job
             log.info("upload_taken", outcome=entry.value, job_id=job.id, uri=job.source.uri, rule=asked.rule)
@@ -150,6 +155,12 @@ class Intake:
             rule=rule.name,
             jobs_per_minute=rule.jobs_per_minute,
         )
+
+
+def _in_trace(asked: UploadJob, traceparent: str | None) -> UploadJob:
+    if traceparent is None:
+        return asked
+    return replace(asked, job=asked.job.model_copy(update={"traceparent": traceparent}))
 
 
 def as_upload(call: ListedCall) -> Upload:
