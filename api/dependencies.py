@@ -9,6 +9,7 @@ from typing import Annotated, Final, Self
 import structlog
 from fastapi import Depends, Request
 
+from api.glance import FleetGlance
 from api.metrics import ApiMetrics, FleetFigures
 from config.settings import Settings
 from warmline.jobs.conditions import FleetLedger
@@ -46,6 +47,7 @@ class Services:
     presigner: Presigner
     sns: Sns
     fleet: FleetLedger
+    glance: FleetGlance
     metrics: ApiMetrics
     summing: threading.Lock = field(default_factory=threading.Lock)  # one batch is summed up at a time
     drawing: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(PICTURES_AT_ONCE))
@@ -75,6 +77,7 @@ class Services:
             presigner=Presigner(s3),
             sns=Sns(settings.triggers),
             fleet=fleet,
+            glance=FleetGlance(fleet, stalled_seconds=settings.worker.stalled_seconds),
             metrics=metrics,
         )
 

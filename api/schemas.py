@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, model_validator
 from pydantic.config import JsonDict
 
+from warmline.jobs.conditions import Condition, FleetStatus, WorkerCondition
 from warmline.jobs.records import (
     MAX_METADATA,
     BatchItem,
@@ -249,14 +250,29 @@ class EventAnswer(RootModel[EventsTaken | SubscriptionConfirmed]):
 class Health(BaseModel):
     """What the service can do now."""
 
-    status: Literal["healthy", "unhealthy"] = Field(description="healthy: Redis answers and a model is warm")
+    status: FleetStatus = Field(
+        description="healthy: Redis answers, a model is warm, no worker needs anybody; degraded: work gets done, "
+        "and a worker is stalled, looping or missing; unhealthy: Redis does not answer, or no model is warm"
+    )
+    reasons: list[str] = Field(description="why it is not healthy")
     model_loaded: bool = Field(description="a worker's child holds a warm model")
     redis: Literal["ok", "unavailable"]
     workers: int = Field(description="workers whose heartbeat is fresh")
     warm_children: int = Field(description="children that can take a job now")
     model: str | None = Field(description="the warm model's name; several are joined by commas")
     mini: bool | None = Field(description="true: the small bundled model, which is for trying things out")
+    conditions: dict[Condition, int] = Field(description="how many workers are how; GET /v1/workers says which")
+    waiting: int | None = Field(description="jobs that a free child would take at once; null: not known")
+    running: int | None = Field(description="jobs that a child works on")
+    oldest_seconds: float | None = Field(description="how long the job that waits longest has waited")
     version: str = Field(description="Warmline's version")
+
+
+class WorkerList(BaseModel):
+    """Every worker, by name."""
+
+    status: FleetStatus = Field(description="as in /health")
+    workers: list[WorkerCondition]
 
 
 class Alive(BaseModel):

@@ -55,19 +55,33 @@ def test_alive_asks_nobody(stranger: httpx.Client) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
 
 
+def wait_health(stranger: httpx.Client, **expected: object) -> dict[str, Any]:
+    """/health, once it says so: its answer may be a second old."""
+    seen: dict[str, Any] = {}
+
+    def says_so() -> bool:
+        answer = stranger.get("/health")
+        seen.update(answer.json(), status_code=answer.status_code)
+        return expected.items() <= seen.items()
+
+    wait_until(says_so, f"/health says {expected}", seconds=5, interval_seconds=0.1)
+    return seen
+
+
 def test_without_a_worker_it_is_neither_ready_nor_healthy(stranger: httpx.Client) -> None:
     ready = stranger.get("/ready")
     assert (ready.status_code, ready.json()["code"]) == (503, "not_ready")
     assert int(ready.headers["retry-after"]) > 0
 
-    health = stranger.get("/health")
-    assert health.status_code == 503
-    found = health.json()
-    version = found.pop("version")
-    assert version
+    found = wait_health(stranger, workers=0, status_code=503)
+    assert found.pop("version")
+    (reason,) = found.pop("reasons")
+    assert "No model is warm" in reason
     assert found == {
-        "status": "unhealthy", "model_loaded": False, "redis": "ok",
+        "status_code": 503, "status": "unhealthy", "model_loaded": False, "redis": "ok",
         "workers": 0, "warm_children": 0, "model": None, "mini": None,
+        "conditions": {"ok": 0, "loading": 0, "draining": 0, "stalled": 0, "looping": 0, "missing": 0},
+        "waiting": 0, "running": 0, "oldest_seconds": None,
     }  # fmt: skip
 
 
@@ -76,10 +90,9 @@ def test_a_worker_that_is_still_loading_does_not_make_it_ready(
 ) -> None:
     beat(ledger, workers, worker("loading@host"))
     assert stranger.get("/ready").status_code == 503
-    health = stranger.get("/health")
-    assert health.status_code == 503
-    assert (health.json()["status"], health.json()["model_loaded"]) == ("unhealthy", False)
-    assert (health.json()["workers"], health.json()["warm_children"]) == (1, 0)
+    found = wait_health(stranger, workers=1, status_code=503)
+    assert (found["status"], found["model_loaded"], found["warm_children"]) == ("unhealthy", False, 0)
+    assert found["conditions"]["loading"] == 1
 
 
 def test_a_warm_worker_makes_it_ready_and_healthy(
@@ -89,11 +102,10 @@ def test_a_warm_worker_makes_it_ready_and_healthy(
     beat(ledger, workers, worker("b@host"))
 
     assert (stranger.get("/ready").status_code, stranger.get("/ready").json()) == (200, {"status": "ready"})
-    health = stranger.get("/health")
-    assert health.status_code == 200
-    assert (health.json()["status"], health.json()["model_loaded"]) == ("healthy", True)
-    assert (health.json()["workers"], health.json()["warm_children"]) == (2, 2)
-    assert (health.json()["model"], health.json()["mini"]) == ("mini", True)
+    found = wait_health(stranger, workers=2, status_code=200)
+    assert (found["status"], found["model_loaded"], found["warm_children"]) == ("healthy", True, 2)
+    assert (found["model"], found["mini"], found["reasons"]) == ("mini", True, [])
+    assert (found["conditions"]["ok"], found["conditions"]["loading"]) == (1, 1)
 
     ledger.leave("a@host")
     assert stranger.get("/ready").status_code == 503
@@ -104,10 +116,47 @@ def test_workers_with_different_models_are_all_named(
 ) -> None:
     beat(ledger, workers, worker("a@host", "mini"))
     beat(ledger, workers, worker("b@host", "large"))
-    assert (stranger.get("/health").json()["model"], stranger.get("/health").json()["mini"]) == (
-        "large, mini",
-        True,
+    assert wait_health(stranger, model="large, mini")["mini"] is True
+
+
+@pytest.mark.parametrize("condition", ["stalled", "looping", "missing"])
+def test_one_worker_that_is_not_well_degrades_it(
+    stranger: httpx.Client, client: httpx.Client, ledger: Ledger, workers: list[str], condition: str
+) -> None:
+    # Given a worker that is well, and one that is not
+    beat(ledger, workers, worker("well@host", "mini"))
+    sick = worker("sick@secret-host", "mini").model_copy(
+        update={"stalled": {"stuck": 1}, "looping": {"recent_deaths": 3}}.get(condition, {})
     )
+    workers.append(sick.name)
+    if condition == "missing":
+        ledger.beat(sick, ttl_seconds=0.001, remembered_seconds=60)
+    else:
+        ledger.beat(sick, ttl_seconds=60)
+    # Then work gets done, and somebody is told to look; a stranger learns no names
+    found = wait_health(stranger, status="degraded", status_code=200)
+    assert found["conditions"] | {"ok": 1, condition: 1} == found["conditions"]
+    (reason,) = found["reasons"]
+    assert condition in reason
+    assert "sick" not in str(found)
+    assert "secret-host" not in str(found)
+    assert stranger.get("/ready").status_code == 200
+    # And who has a key learns which, and what to look at
+    listed = client.get("/v1/workers").json()
+    assert listed["status"] == "degraded"
+    told = {each["worker"]["name"]: each for each in listed["workers"]}
+    assert told["well@host"]["condition"] == "ok"
+    assert told["well@host"]["silent_seconds"] is None
+    assert told[sick.name]["condition"] == condition
+    assert told[sick.name]["reason"]
+    assert (told[sick.name]["silent_seconds"] is not None) == (condition == "missing")
+    # When it is gone, then all is well again
+    ledger.leave(sick.name)
+    wait_health(stranger, status="healthy", status_code=200)
+
+
+def test_the_list_of_workers_needs_a_key(stranger: httpx.Client) -> None:
+    assert stranger.get("/v1/workers").status_code == 401
 
 
 # The description
@@ -136,7 +185,9 @@ def test_the_description_has_every_address(openapi: dict[str, Any]) -> None:
         ("get", "/v1/webhooks/deliveries"), ("get", "/v1/webhooks/deliveries/{delivery_id}"),
         ("post", "/v1/webhooks/deliveries/{delivery_id}/redeliver"),
         ("post", "/v1/webhooks/endpoints/{endpoint_id}/enable"),
-        ("get", "/v1/schemas/report"), ("get", "/v1/batches/{batch_id}/aggregate"),
+        ("get", "/v1/overview"),
+        ("get", "/v1/schemas/report"), ("get", "/v1/batches/{batch_id}/aggregate"), ("get", "/v1/workers"),
+        ("get", "/v1/backlog"), ("get", "/v1/overview"), ("get", "/metrics"),
         ("get", "/v1/jobs/{job_id}/timeline.svg"), ("get", "/v1/batches/{batch_id}/overview.svg"),
     }  # fmt: skip
 
@@ -155,6 +206,9 @@ def test_the_description_is_complete(openapi: dict[str, Any]) -> None:
             if path.endswith(".svg") and not is_problem:
                 assert list(response.get("content", {})) == (["image/svg+xml"] if status == "200" else []), where
                 continue
+            if path == "/metrics" and status == "200":
+                assert [each.partition(";")[0] for each in response["content"]] == ["text/plain"]
+                continue
             media_type = "application/problem+json" if is_problem else "application/json"
             content = response["content"][media_type]
             assert list(response["content"]) == [media_type], where
@@ -162,7 +216,7 @@ def test_the_description_is_complete(openapi: dict[str, Any]) -> None:
             if is_problem:
                 assert content["schema"]["$ref"].endswith("/Problem"), where
                 assert content["examples"], where
-        assert ("security" in operation) == path.startswith("/v1/"), where
+        assert ("security" in operation) == path.startswith(("/v1/", "/metrics")), where
     assert "HTTPValidationError" not in openapi["components"]["schemas"]
 
 
