@@ -34,10 +34,11 @@ from api.routers import (
     schemas,
     uploads,
     webhooks,
+    workers,
 )
 from api.schemas import BatchRequest, JobRequest
-from api.upload_schemas import UploadRequest
 from api.traces import TraceRequests
+from api.upload_schemas import UploadRequest
 from config.logging import configure_logging
 from config.settings import Settings, SettingsError, load_settings
 from warmline.jobs.connection import refuse_newer_ledger
@@ -46,8 +47,8 @@ from warmline.jobs.feeder import Feeder
 from warmline.jobs.layout import TOO_NEW_EXIT
 from warmline.jobs.reconciliation import Wanted
 from warmline.objects.reconcile_schedule import ReconcileSchedule
-from warmline.webhooks.deliverer import Deliverer
 from warmline.telemetry.tracing import Tracing
+from warmline.webhooks.deliverer import Deliverer
 
 DESCRIPTION = """\
 Turns call recordings in S3 into emotion timelines, with a model that is always warm.
@@ -65,8 +66,8 @@ def create_app(settings: Settings) -> FastAPI:
     refuse_open_bind(settings.api)
     services, feeder = Services.connect(settings), Feeder(settings, preferred=True)
     schedule = ReconcileSchedule(settings, services.reconciler)
-    deliverer = Deliverer(settings, preferred=True, seen=services.metrics.posts.seen)
     tracing = Tracing(settings, process="api")
+    deliverer = Deliverer(settings, preferred=True, seen=services.metrics.posts.seen)
     observer = Observer.of(services)
 
     def end() -> None:
@@ -75,14 +76,14 @@ def create_app(settings: Settings) -> FastAPI:
         deliverer.stop()
         feeder.stop()
         services.close()
-
         tracing.stop()
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Beside the start and not before it: without Redis the API must still come up and say so.
         threading.Thread(target=services.open, daemon=True).start()
-        feeder.start()
         tracing.begin()
+        feeder.start()
         schedule.start()
         deliverer.start()
         observer.start()
@@ -119,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
         schemas,
         webhooks,
         metrics,
+        workers,
         overview,
         dashboard,
     ):
@@ -129,10 +131,10 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(RequireKey, settings=settings)
     app.add_middleware(RequestLog, answered=services.metrics.answered)
-    return app
-
     if tracing.on:
         app.add_middleware(TraceRequests, tracing=tracing)
+    return app
+
 
 def main() -> None:
     """Serves the API until SIGTERM or SIGINT. Exit code 2: the settings are not usable; 3: the ledger is newer."""
