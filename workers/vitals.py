@@ -26,9 +26,11 @@ PAUSE_SECONDS = 10.0
 class Vitals:
     """One worker's."""
 
-    def __init__(self, pulse: Pulse, settings: WorkerSettings) -> None:
+    def __init__(self, pulse: Pulse, settings: WorkerSettings, *, pause_seconds: float = PAUSE_SECONDS) -> None:
         self._pulse = pulse
         self._settings = settings
+        self._pause_seconds = pause_seconds
+        self._wrong: tuple[bool, int] = (False, 0)  # at the last look: whether it starves, how many are stuck
         self._looked_at = time.monotonic()
         self._hungry_since: dict[Lane, float] = {}
         self._unaccepted: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
@@ -66,10 +68,9 @@ class Vitals:
         `planned` children may have jobs of other lanes than live.
         """
         now = time.monotonic()
-        if now - self._looked_at > PAUSE_SECONDS:
+        if now - self._looked_at > self._pause_seconds:
             self.forgive()
         self._looked_at = now
-        were_hungry, was_stuck = self._starving(), self.stuck
         others, jobs = count_taken()
         free = jobs < len(warm)
         room: dict[Lane, bool] = {"live": free, "bulk": free and others < planned}
@@ -78,7 +79,8 @@ class Vitals:
         }
         stuck = self._pulse.stuck(warm, self._settings.stalled_seconds)
         self.stuck = len(stuck) + self._count_never_begun(now)
-        return (were_hungry, was_stuck) != (self._starving(), self.stuck)
+        before, self._wrong = self._wrong, (self._starving(), self.stuck)
+        return self._wrong != before
 
     def _starving(self) -> bool:
         return any(age >= self._settings.stalled_seconds for age in self.hungry_seconds().values())

@@ -149,5 +149,7 @@ def _left_waiting(worker: WorkerState, waiting: Mapping[Lane, float], stalled_se
     return [
         lane
         for lane in worker.lanes
-        if worker.hungry_seconds.get(lane, 0.0) >= stalled_seconds and waiting.get(lane, 0.0) >= stalled_seconds
+        if lane in worker.hungry_seconds
+        and lane in waiting
+        and min(worker.hungry_seconds[lane], waiting[lane]) >= stalled_seconds
     ]

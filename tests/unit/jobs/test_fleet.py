@@ -22,3 +22,54 @@ def test_a_worker_is_alive_while_its_heart_beats(ledger: Ledger, raw: Any) -> No
     # And one that leaves is gone at once
     ledger.leave("steady")
     assert ledger.workers() == ()
+
+
+def test_one_that_falls_silent_is_remembered_for_a_while(ledger: Ledger, raw: Any) -> None:
+    # Given a worker that stops beating
+    state = worker("silent", 1)
+    ledger.beat(state, ttl_seconds=0.2, remembered_seconds=0.6)
+    assert ledger.silent() == ()
+    # Then it is missing, with what it said last and how long that was ago
+    wait_until(lambda: ledger.workers() == (), "it counts as alive no more", seconds=5)
+    (missing,) = ledger.silent()
+    assert missing.worker == state
+    assert 0.2 <= missing.seconds < 5
+    # And forgotten at last
+    wait_until(lambda: ledger.silent() == (), "it is forgotten", seconds=5)
+    assert raw.keys("*last-beat*") == []
+    assert raw.zrange(keys.WORKERS, 0, -1) == []
+
+
+def test_one_that_beats_again_is_missing_no_more(ledger: Ledger) -> None:
+    state = worker("back", 1)
+    ledger.beat(state, ttl_seconds=0.001, remembered_seconds=30)
+    wait_until(lambda: bool(ledger.silent()), "it is missing", seconds=5)
+    ledger.beat(state, ttl_seconds=30, remembered_seconds=30)
+    assert ledger.everyone() == ((state,), ())
+
+
+def test_one_that_leaves_is_not_missing(ledger: Ledger, raw: Any) -> None:
+    ledger.beat(worker("gone", 1), ttl_seconds=30, remembered_seconds=30)
+    ledger.leave("gone")
+    assert ledger.everyone() == ((), ())
+    assert raw.keys("*worker:*") + raw.keys("*last-beat*") == []
+
+
+def test_one_that_gives_up_is_missing_at_once(ledger: Ledger) -> None:
+    state = worker("broken", 1)
+    ledger.beat(state, ttl_seconds=30, remembered_seconds=30)
+    ended = state.model_copy(update={"ended_because": "no such model"})
+    ledger.give_up(ended, remembered_seconds=30)
+    assert ledger.workers() == ()
+    assert [each.worker for each in ledger.silent()] == [ended]
+
+
+def test_a_host_whose_clock_is_wrong_is_no_matter(ledger: Ledger) -> None:
+    # Given a worker that believes it is yesterday
+    state = worker("late", 1)
+    state = state.model_copy(update={"seen_at": state.seen_at.replace(year=2020)})
+    ledger.beat(state, ttl_seconds=0.2, remembered_seconds=30)
+    # Then it is alive as long as any other, and as long ago when it is silent
+    assert ledger.workers() == (state,)
+    wait_until(lambda: bool(ledger.silent()), "it is missing", seconds=5)
+    assert ledger.silent()[0].seconds < 5

@@ -9,6 +9,7 @@ import pytest
 
 from config.settings import WorkerSettings
 from tests.unit.workers.test_announcements import child_state
+from warmline.jobs.conditions import DEATHS_WINDOW_SECONDS
 from workers.announcements import Announcements
 from workers.supervision import MAX_COLD_DEATHS, REPLACEMENT_LOADS, Children
 
@@ -230,3 +231,28 @@ def test_the_dead_are_asked_for_once(announcements: Announcements, children: Chi
     # Then only the first can have held a job
     assert children.take_dead() == [1]
     assert children.take_dead() == []
+
+
+def test_deaths_are_counted_for_five_minutes(announcements: Announcements, children: Children) -> None:
+    # Given two planned children, of which one was warm
+    alive: list[int] = []
+    fork(children, alive, 1)
+    fork(children, alive, 2)
+    children.plan(2)
+    announcements.tell_warm(child_state(1))
+    children.look(alive)
+    assert (children.recent_deaths, children.respawns) == (0, 0)
+    # When both die, and one is replaced
+    alive.clear()
+    children.look(alive)
+    fork(children, alive, 3)
+    children.look(alive)
+    assert (children.recent_deaths, children.respawns) == (2, 1)
+    # And when others died with them, one of them long ago
+    children.note_deaths(1, seconds_ago=DEATHS_WINDOW_SECONDS - 1)
+    children.note_deaths(5, seconds_ago=DEATHS_WINDOW_SECONDS + 1)
+    assert children.recent_deaths == 3
+    # Then those of the worker's own end do not count
+    children.expect_deaths()
+    children.look([])
+    assert children.recent_deaths == 3
