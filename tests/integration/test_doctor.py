@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from config.settings import (
     WorkerSettings,
 )
 from tests.servers import RedisServer, running_redis
+from warmline.jobs import keys
+from warmline.jobs.layout import LAYOUT
 from warmline.local.checks import machine, services, software
 from warmline.local.checks.findings import Check, Finding
 from warmline.local.ports import choose_port, is_free
@@ -44,6 +47,21 @@ def test_a_redis_that_is_safe_is_well(redis_server: RedisServer) -> None:
         "redis eviction": "ok",
     }
     assert "Valkey 9" in found["redis"][1]
+
+
+def test_a_ledger_says_who_wrote_it_and_one_that_is_too_new_is_a_failure(redis_url: str) -> None:
+    settings = Settings(redis=RedisSettings(url=SecretStr(redis_url)))
+    with closing(redis.Redis.from_url(redis_url)) as client:
+        assert "not used yet" in findings(services.redis, settings)["ledger"][1]
+        assert client.get(keys.VERSION) is None  # the doctor only looks
+        said = {"layout": LAYOUT, "oldest_reader": 1, "written_by": "0.2.0", "written_at": "2026-11-23T09:00:00Z"}
+        client.set(keys.VERSION, json.dumps(said))
+        assert findings(services.redis, settings)["ledger"][:2] == (
+            "ok",
+            f"layout {LAYOUT}, written by Warmline 0.2.0 on 2026-11-23",
+        )
+        client.set(keys.VERSION, json.dumps(said | {"layout": 9, "oldest_reader": LAYOUT + 1}))
+        assert findings(services.redis, settings)["ledger"][0] == "fail"
 
 
 def test_a_redis_that_forgets_is_not(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ _KEY, _ITEM = "k", "i"  # how a packed call begins
 def pack_call(item: BatchItem, bucket: str) -> str:
     """A call of a batch in few bytes: its key alone, if that is all in which it differs from the others."""
     source = item.source
-    if source.bucket == bucket and source.version_id is None and item.options is None and not item.metadata:
+    alone = source.version_id is None and item.options is None and not item.metadata
+    if source.bucket == bucket and alone and not source.model_extra and not item.model_extra:
         return f"{_KEY}{source.key}"
     return f"{_ITEM}{item.model_dump_json(exclude_defaults=True)}"

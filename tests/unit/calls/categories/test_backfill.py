@@ -11,11 +11,12 @@ import pytest
 
 from tests.made_reports import made_side, make_report
 from tests.unit.calls.categories.category_files import rules_of
-from warmline.calls.categories.backfill import Change, NotAReport, Outcome, Tally, redo
+from warmline.calls.categories.backfill import Change, Outcome, Tally, redo
 from warmline.calls.categories.remembered import Remembered
 from warmline.calls.categories.rewriting import rewrite_folder, rewrite_lines
 from warmline.calls.categories.rules import CategoryRules
 from warmline.calls.report import Report
+from warmline.calls.report_reading import NotAReport
 from warmline.calls.stored_reports import FolderShelf, LinesShelf, ReportRef
 
 # What a careless search for the place to write at would stumble over
