@@ -22,7 +22,9 @@ from workers.supervision import Children
 
 LIVE_PATH: Final = "/live"
 READY_PATH: Final = "/ready"
-STUCK_SECONDS: Final = 60.0  # an event loop that has not turned for so long does not turn any more
+# An event loop that has not turned for so long does not turn any more. It turns every second.
+STUCK_SECONDS: Final = 60.0
+STUCK_BEATS: Final = 12  # or for so many heartbeats, if that is less
 
 
 class Liveness:
@@ -34,12 +36,12 @@ class Liveness:
         children: Children,
         turn_age_seconds: Callable[[], float],
         *,
-        stuck_seconds: float = STUCK_SECONDS,
+        beat_seconds: float,
     ) -> None:
         self._heart = heart
         self._children = children
         self._turn_age_seconds = turn_age_seconds
-        self._stuck_seconds = stuck_seconds
+        self._stuck_seconds = min(STUCK_SECONDS, STUCK_BEATS * beat_seconds)
         self._excused_until = 0.0
         self._asking = threading.Lock()
 

@@ -55,7 +55,9 @@ class Gate:
         self._farewell = farewell
         self._losses = Losses(heart.ledger, children, on_lost=metrics.lost)
         self.metrics = metrics
-        liveness = Liveness(heart, children, metrics.turn_age_seconds)
+        liveness = Liveness(
+            heart, children, metrics.turn_age_seconds, beat_seconds=settings.worker.heartbeat_seconds
+        )
         pages = {METRICS_PATH: metrics_page(metrics.page), **liveness.pages()}
         self._probes = Probes(settings.metrics, pages)
         self._failure: str | None = None

@@ -17,10 +17,11 @@ from rich.text import Text
 from config.logging import configure_logging
 from config.settings import LogSettings, load_settings
 from warmline.cli import consoles
+from warmline.cli.fleet_view import show_fleet
 
 if TYPE_CHECKING:
     from warmline.local.directory import StackDirectory
-    from warmline.local.status import PartStatus, StackStatus
+    from warmline.local.status import PartStatus
 
 # What runs a stack is imported in the commands: it comes with `warmline[local]`, and a client does without.
 
@@ -71,7 +72,7 @@ def down(data: Data = None) -> None:
 
 
 def status(data: Data = None) -> None:
-    """Shows the parts of the stack; exit code 0 only when all is well."""
+    """Shows the stack's parts, its work and its workers; exit code 0 only when all is well."""
     from warmline.local.status import read_status
 
     directory = _directory(data)
@@ -86,7 +87,8 @@ def status(data: Data = None) -> None:
             out.print(f"The stack on {directory.path} is {phase}.", markup=False)
     if found.parts:
         out.print(_parts_table(found.parts))
-    _print_workers(found)
+    if found.fleet is not None:
+        show_fleet(found.fleet)
     if not found.well:
         raise typer.Exit(1)
 
@@ -148,18 +150,3 @@ def _parts_table(parts: Sequence[PartStatus]) -> Table:
             Text(part.problem or "", style="red"),
         )
     return table
-
-
-def _print_workers(found: StackStatus) -> None:
-    out = consoles.results()
-    for worker in found.workers:
-        out.print(f"\n{worker.name}: {len(worker.warm)} of {worker.children} children warm", markup=False)
-        for child in worker.warm:
-            mini = " (the mini model, for trying things out)" if child.mini else ""
-            out.print(
-                f"  process {child.pid}: {child.model}{mini} on {child.device}, {child.precision}, "
-                f"{child.engine}, {child.threads} threads, loaded in {child.load_seconds:.1f} s",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )

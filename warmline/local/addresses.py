@@ -19,22 +19,24 @@ class Addresses(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    usual: tuple[int, int, int, int]  # valkey, s3, api, flower
+    usual: tuple[int, int, int, int, int]  # valkey, s3, api, flower, the worker's pages
     valkey: int
     s3: SeaweedfsPorts
     api: int
     flower: int
+    worker: int  # its /live, /ready and /metrics; 0: it has none
 
     @classmethod
     def keep(cls, path: Path, settings: Settings) -> Addresses:
         """Those of the last start where they can still be had; the choice is remembered. Raises NoFreePort."""
-        usual = (settings.stack.valkey_port, settings.stack.s3_port, settings.api.port, settings.flower.port)
+        stack = settings.stack
+        usual = (stack.valkey_port, stack.s3_port, settings.api.port, settings.flower.port, settings.metrics.port)
         before = cls._read(path)
         if before is not None and before.usual != usual:
             before = None  # the settings have changed since
         taken: set[int] = set()
 
-        def choose(part: Literal["valkey", "api", "flower"], wanted: int) -> int:
+        def choose(part: Literal["valkey", "api", "flower", "worker"], wanted: int) -> int:
             port: int = getattr(before, part, 0)
             if port in taken or not is_free(port):
                 port = choose_port(wanted, taken=taken)
@@ -45,7 +47,7 @@ class Addresses(BaseModel):
         if before is not None and before.s3.all_free():
             s3 = before.s3
         else:
-            s3 = SeaweedfsPorts.choose(usual[1], taken={usual[0], usual[2], usual[3]})
+            s3 = SeaweedfsPorts.choose(usual[1], taken={usual[0], *usual[2:]})
         taken |= {port + offset for port in astuple(s3) for offset in (0, GRPC_OFFSET)}
         chosen = cls(
             usual=usual,
@@ -53,6 +55,7 @@ class Addresses(BaseModel):
             valkey=choose("valkey", usual[0]),
             api=choose("api", usual[2]),
             flower=choose("flower", usual[3]),
+            worker=choose("worker", usual[4]) if usual[4] else 0,
         )
         write_private(path, chosen.model_dump_json(indent=2))
         return chosen

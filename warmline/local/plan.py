@@ -42,6 +42,7 @@ _CLIENTS_VARIABLES = (
     "WARMLINE_TRIGGERS_FILE", "WARMLINE_TRIGGERS_IGNORE_PREFIXES", "WARMLINE_TRIGGERS_JOBS_PER_MINUTE",
     "WARMLINE_API_HOST", "WARMLINE_API_PORT", "WARMLINE_API_URL", "WARMLINE_API_KEYS",
     "WARMLINE_FLOWER_HOST", "WARMLINE_FLOWER_PORT", "WARMLINE_FLOWER_USER", "WARMLINE_FLOWER_PASSWORD",
+    "WARMLINE_METRICS_HOST", "WARMLINE_METRICS_PORT", "WARMLINE_METRICS_TOKEN",
 )  # fmt: skip
 
 
@@ -93,6 +94,7 @@ def plan_stack(settings: Settings, directory: StackDirectory, on_event: OnEvent)
         "s3": addresses.s3.s3,
         "api": addresses.api,
         "flower": addresses.flower,
+        "worker": addresses.worker,
     }
     for (name, port), usual in zip(chosen.items(), addresses.usual, strict=True):
         if port != usual and name in {part.name for part in parts}:
@@ -113,6 +115,7 @@ def _fill_in(
     changes: dict[str, dict[str, object]] = {
         "api": api if settings.api.keys else {**api, "keys": (SecretStr(credentials.api_key),)},
         "flower": {"port": addresses.flower},
+        "metrics": {"port": addresses.worker},
         "stack": {"data_dir": directory.path},
     }
     if settings.triggers.file:  # clients run elsewhere
@@ -174,7 +177,7 @@ def _own_parts(settings: Settings) -> Sequence[Part]:
             name="worker",
             command=[sys.executable, "-m", "workers.app"],
             directory=here,
-            address=f"model {settings.emotion.model}",
+            address=_worker_address(settings),
             waiting_for=lambda pid: worker_waits_for(ledger, pid),
             stop_seconds=math.ceil(settings.worker.grace_seconds) + HAND_BACK_SECONDS,
         ),
@@ -186,6 +189,13 @@ def _own_parts(settings: Settings) -> Sequence[Part]:
             waiting_for=lambda _: page_waits_for(f"{flower_url}/healthcheck"),
         ),
     ]
+
+
+def _worker_address(settings: Settings) -> str:
+    """Its model, and where it answers for itself."""
+    metrics = settings.metrics
+    pages = f", http://{_reachable(metrics.host)}:{metrics.port}/live" if metrics.port else ""
+    return f"model {settings.emotion.model}{pages}"
 
 
 def flower_command() -> list[str]:

@@ -1,4 +1,4 @@
-"""What runs on a data directory, asked anew each time: processes, answers, warm children."""
+"""What runs on a data directory, asked anew each time: processes, answers, how the workers are, what waits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from config.settings import Settings
+from warmline.jobs.conditions import Condition, FleetLedger, FleetState
 from warmline.jobs.errors import WarmlineError
-from warmline.jobs.ledger import Ledger
-from warmline.jobs.records import WorkerState
 from warmline.local.directory import StackDirectory
 from warmline.local.lock import lock_holder
 from warmline.local.parts import StackError
@@ -42,12 +41,17 @@ class StackStatus:
 
     phase: str  # starting, ready, stopping; down; unwatched: whoever started it is gone
     parts: Sequence[PartStatus] = ()
-    workers: Sequence[WorkerState] = ()
+    fleet: FleetState | None = None  # None: Redis does not answer
 
     @property
     def well(self) -> bool:
-        """True when it is ready and every part answers."""
-        return self.phase == "ready" and all(part.problem is None for part in self.parts)
+        """True when it is ready, every part answers, and no worker needs anybody."""
+        workers = self.fleet.workers if self.fleet is not None else ()
+        return (
+            self.phase == "ready"
+            and all(part.problem is None for part in self.parts)
+            and all(worker.condition.is_well for worker in workers)
+        )
 
 
 def read_status(directory: StackDirectory) -> StackStatus:
@@ -62,8 +66,8 @@ def read_status(directory: StackDirectory) -> StackStatus:
     except StackError:
         processes = {}
     settings = read_clients_file(directory.clients_file)
-    workers, ledger_problem = _ask_workers(settings)
-    answers = dict(_ask(settings, workers, ledger_problem, processes))
+    fleet, ledger_problem = _ask_fleet(settings)
+    answers = dict(_ask(settings, fleet, ledger_problem, processes))
     answers["uploads"] = _uploads_problem(directory, processes)
     parts = [_part_status(part, processes.get(part.name), answers[part.name]) for part in state.parts]
     external = [
@@ -76,22 +80,20 @@ def read_status(directory: StackDirectory) -> StackStatus:
         )
         if not embedded
     ]
-    return StackStatus(phase=state.phase if holder else "unwatched", parts=[*external, *parts], workers=workers)
+    return StackStatus(phase=state.phase if holder else "unwatched", parts=[*external, *parts], fleet=fleet)
 
 
-def _ask_workers(settings: Settings) -> tuple[Sequence[WorkerState], str | None]:
-    ledger = Ledger.connect(settings.redis, settings.jobs)
-    try:
-        return ledger.workers(), None
-    except WarmlineError as error:
-        return (), error.message
-    finally:
-        ledger.close()
+def _ask_fleet(settings: Settings) -> tuple[FleetState | None, str | None]:
+    with closing(FleetLedger.connect(settings.redis, settings.jobs)) as ledger:
+        try:
+            return ledger.fleet(stalled_seconds=settings.worker.stalled_seconds), None
+        except WarmlineError as error:
+            return None, error.message
 
 
 def _ask(
     settings: Settings,
-    workers: Sequence[WorkerState],
+    fleet: FleetState | None,
     ledger_problem: str | None,
     processes: dict[str, PartProcess],
 ) -> Iterator[tuple[str, str | None]]:
@@ -104,14 +106,20 @@ def _ask(
         yield "s3", error.message
     yield "api", _page_problem(f"{settings.api.base_url}/live")
     yield "flower", _page_problem(f"http://{settings.flower.host}:{settings.flower.port}/healthcheck")
-    worker = processes.get("worker")
-    mine = [each for each in workers if worker is not None and each.pid == worker.pid]
+    yield "worker", _worker_problem(fleet, processes.get("worker"))
+
+
+def _worker_problem(fleet: FleetState | None, process: PartProcess | None) -> str | None:
+    workers = fleet.workers if fleet is not None else ()
+    mine = [each for each in workers if process is not None and each.worker.pid == process.pid]
     if not mine:
-        yield "worker", "not warm yet: it has not announced itself"
-    elif len(mine[0].warm) < mine[0].children:
-        yield "worker", f"{len(mine[0].warm)} of {mine[0].children} children warm"
-    else:
-        yield "worker", None
+        return "not warm yet: it has not announced itself"
+    state, condition = mine[0].worker, mine[0].condition
+    if condition not in {Condition.OK, Condition.LOADING}:
+        return f"{condition}, see below"
+    if len(state.warm) < state.children:
+        return f"{len(state.warm)} of {state.children} children warm"
+    return None
 
 
 def _uploads_problem(directory: StackDirectory, processes: dict[str, PartProcess]) -> str | None:
