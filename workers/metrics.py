@@ -33,7 +33,9 @@ class WorkerMetrics:
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
         self._known: set[int] = set()  # children whose load has been counted
+        self._models: set[tuple[str, str, str, str, str]] = set()
         self._respawns = 0
+        self._draining = False
         self._turned_at = time.monotonic()
         self._reading = threading.Lock()
         registry = self.registry = new_registry()
@@ -121,12 +123,19 @@ class WorkerMetrics:
             self._stage_seconds.labels(stage)
 
     def turn_age_seconds(self) -> float:
-        """How long ago the worker's event loop last turned. It turns every second, unless it is stuck."""
-        return time.monotonic() - self._turned_at
+        """How long ago the worker's event loop last turned. It turns every second, unless it is stuck.
+
+        0 while the worker ends as it was told to: then there is no event loop any more.
+        """
+        return 0.0 if self._draining else time.monotonic() - self._turned_at
 
     def turn(self) -> None:
-        """From the event loop, again and again: counts what children told since."""
+        """From the event loop, again and again."""
         self._turned_at = time.monotonic()
+        self._take_in()
+
+    def _take_in(self) -> None:
+        """Counts what children told since the last time."""
         with self._reading:
             seen, dropped = self.tally.read()
         if dropped:
@@ -141,9 +150,15 @@ class WorkerMetrics:
         self._busy.set(worker.busy)
         self._respawned.inc(max(0, worker.respawns - self._respawns))
         self._respawns = worker.respawns
-        self._info.clear()
-        for child in worker.warm:
-            self._info.labels(worker.version, child.model, child.engine, child.device, child.precision).set(1)
+        self._draining = worker.draining
+        models = {
+            (worker.version, child.model, child.engine, child.device, child.precision) for child in worker.warm
+        }
+        for model in models:
+            self._info.labels(*model).set(1)
+        for gone in self._models - models:
+            self._info.remove(*gone)
+        self._models = models
         self._count_loads(worker.warm)
 
     def lost(self) -> None:
@@ -155,7 +170,8 @@ class WorkerMetrics:
         self._posts.seen(outcome)
 
     def page(self) -> bytes:
-        """All of it in Prometheus' text form. From any thread."""
+        """All of it in Prometheus' text form. From any thread, and up to date also while no event loop turns."""
+        self._take_in()
         return generate_latest(self.registry)
 
     def _count_loads(self, children: tuple[ChildState, ...]) -> None:
