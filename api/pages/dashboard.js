@@ -17,6 +17,7 @@ class Refused extends Error {
   constructor(status, problem) {
     super(problem?.detail ?? `The API answered ${status}.`);
     this.status = status;
+    this.code = problem?.code;
   }
 }
 
@@ -33,11 +34,6 @@ async function read(path) {
   return body;
 }
 
-async function readHealth() {
-  const answer = await ask("health"); // 503 has the same document
-  return answer.json();
-}
-
 const needsKey = () => document.documentElement.dataset.key === "needed" && !key;
 
 async function look() {
@@ -45,12 +41,16 @@ async function look() {
   under_way = true;
   clearTimeout(timer);
   try {
-    const [health, overview] = await Promise.allSettled([readHealth(), needsKey() ? null : read("v1/overview")]);
-    if (overview.status === "fulfilled" && overview.value) showOverview(overview.value);
-    else if (overview.reason?.status === 401) askForKey("This key is not accepted. Is it of WARMLINE_API_KEYS, and whole?");
-    else if (!overview.value && overview.status === "fulfilled") askForKey("");
-    showHealth(health, overview);
-    $("main").classList.toggle("stale", overview.status === "rejected");
+    if (needsKey()) {
+      askForKey("");
+      const answer = await ask("health"); // open to all; 503 has the same document
+      showHealth(await answer.json());
+    } else {
+      showOverview(await read("v1/overview"));
+    }
+    $("main").classList.remove("stale");
+  } catch (error) {
+    showFault(error);
   } finally {
     under_way = false;
     schedule();
@@ -170,30 +170,37 @@ function banner(level, head, text) {
   document.title = level === "well" ? "Warmline" : `${SIGNS[level]} ${head} – Warmline`;
 }
 
-function showHealth(health, overview) {
-  if (health.status === "rejected") {
-    const old = last ? ` What is shown is ${span((Date.now() - last.at) / 1000)} old.` : "";
-    banner("bad", "The API does not answer", `This page goes on asking every ${EVERY_MS / 1000} seconds.${old}`);
+function showFault(error) {
+  if (error.status === 401) {
+    askForKey("This key is not accepted. Is it of WARMLINE_API_KEYS, and whole?");
     return;
   }
-  const found = health.value, why = reasons(found);
-  const refused = overview.status === "rejected" && overview.reason.status !== 401 ? overview.reason.message : "";
-  if (found.redis !== "ok") banner("bad", "Redis does not answer", "No job can be taken or submitted until it does. Nothing that was accepted is lost.");
-  else if (!found.workers) banner("bad", "No worker is alive", `Jobs are accepted and wait. ${why}`);
-  else if (!found.warm_children) banner("warn", "No model is warm yet", `${many(found.workers, "worker")} alive; jobs wait until a model is loaded.`);
-  else if (found.status === "unhealthy") banner("bad", "Something is wrong", why);
-  else if (refused) banner("bad", "The API cannot say how it is", refused);
-  else if (why) banner("warn", "Jobs are worked on, but look here", why);
-  else banner("well", "All is well", `${many(found.warm_children, "warm child", "warm children")} on ${many(found.workers, "worker")}` +
-    `, model ${found.model}${found.mini ? " (the bundled one, for trying things out)" : ""}.`);
+  const old = last ? ` What is shown is ${span((Date.now() - last.at) / 1000)} old.` : "";
+  const text = `This page goes on asking every ${EVERY_MS / 1000} seconds.${old}`;
+  $("main").classList.add("stale");
+  if (!(error instanceof Refused)) banner("bad", "The API does not answer", text);
+  else if (error.code === "ledger_unavailable") banner("bad", "Redis does not answer", `Nothing that was accepted is lost; no job is taken until it does. ${text}`);
+  else banner("bad", "The API cannot say how it is", `${error.message} ${text}`);
 }
 
-// What is to be looked at: in words where the key is known, else in figures.
-function reasons(health) {
-  const workers = last && !needsKey() ? last.overview.workers.filter((one) => KINDS[one.condition] === undefined) : [];
-  if (workers.length) return workers.map((one) => `${one.name} is ${one.condition}. ${one.reason}`).join(" ");
-  const counted = ["stalled", "looping", "missing"].map((name) => [health.conditions?.[name] ?? 0, name]).filter(([count]) => count);
-  return counted.map(([count, name]) => `${many(count, "worker")} ${name}`).join(", ");
+// What anybody may know, before a key is.
+function showHealth({ redis, workers, warm_children, status }) {
+  if (redis !== "ok") banner("bad", "Redis does not answer", "No job can be taken or submitted until it does.");
+  else if (!workers) banner("bad", "No worker is alive", "Jobs are accepted and wait.");
+  else if (!warm_children) banner("warn", "No model is warm yet", "Jobs wait until a model is loaded.");
+  else if (status !== "healthy") banner("warn", "Jobs are worked on, but a worker is not well", "The key shows which.");
+  else banner("well", "All is well", `${many(warm_children, "warm child", "warm children")} on ${many(workers, "worker")}.`);
+}
+
+function showCondition({ status, workers, backlog }) {
+  const unwell = workers.filter((one) => KINDS[one.condition] === undefined);
+  const why = unwell.map((one) => `${one.name} is ${one.condition}. ${one.reason}`).join(" ");
+  const models = [...new Set(workers.filter((one) => one.model).map((one) => one.model))].join(", ");
+  const mini = workers.some((one) => one.mini) ? " (mini: the bundled one, for trying things out)" : "";
+  if (!backlog.workers) banner("bad", "No worker is alive", `Jobs are accepted and wait. ${why}`);
+  else if (!backlog.warm_children) banner(why ? "bad" : "warn", "No model is warm", why || "Jobs wait until a model is loaded.");
+  else if (status !== "healthy") banner("warn", "Jobs are worked on, but look here", why);
+  else banner("well", "All is well", `${many(backlog.warm_children, "warm child", "warm children")} on ${many(backlog.workers, "worker")}, model ${models}${mini}.`);
 }
 
 // ---- Everything else
@@ -205,6 +212,7 @@ function showOverview(overview) {
   $("forget").hidden = !key;
   $("version").textContent = overview.version;
   showAge();
+  showCondition(overview);
   showTiles(overview);
   backlogChart($("chart-backlog"), overview.history);
   finishedChart($("chart-finished"), overview.history);
@@ -238,9 +246,10 @@ function showTiles({ backlog, rates }) {
   tile("dead", number.format(backlog.dead), backlog.dead ? "given up; see below" : "none was given up");
 }
 
-function ink(colour) { // black or white, whichever can be read on it
-  const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
-  return 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#000" : "#fff";
+function ink(colour) { // black or white, whichever has more contrast with it
+  const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) / 255)
+    .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff";
 }
 
 function strip(channel, looks) {
