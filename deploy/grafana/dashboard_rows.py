@@ -63,7 +63,7 @@ def is_it_well() -> Iterable[Any]:
         query(fleet("warmline_worker_children", f'{N}, state="planned"'), "planned"),
     )
     yield number(
-        glance("Workers not well", "Stalled, looping or missing ones; `warmline status` names them."),
+        glance("Workers not well", "Stalled, looping or missing ones; GET /v1/workers names them."),
         query(f'sum({fleet("warmline_workers", f"""{N}, condition=~"stalled|looping|missing" """, "condition")})'),
         bad_from=1,
     )
@@ -234,8 +234,10 @@ def workers() -> Iterable[Any]:
         query(fleet("warmline_worker_children", N, "state"), "{{state}}"),
     )
     yield lines(
-        Look("Warm children, by worker", "Fewer than planned: one loads, or does not get warm."),
-        query(f"warmline_warm_children{{{W}}}", "{{instance}}"),
+        Look("Children, by worker", "Fewer warm than planned: one loads, or does not get warm."),
+        query(f"warmline_planned_children{{{W}}}", "{{instance}} planned"),
+        query(f"warmline_warm_children{{{W}}}", "{{instance}} warm"),
+        query(f"warmline_busy_children{{{W}}}", "{{instance}} busy"),
     )
     yield lines(
         Look("Losses in 15 minutes", "Children replaced; jobs whose child died; attempts that another overtook."),
@@ -245,6 +247,7 @@ def workers() -> Iterable[Any]:
                 ("child_respawns_total", "children replaced"),
                 ("jobs_lost_total", "jobs lost"),
                 ("leases_lost_total", "leases lost"),
+                ("observations_dropped_total", "observations not counted"),
             )
         ),
     )
