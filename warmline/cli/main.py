@@ -22,6 +22,7 @@ from warmline.cli import (
     doctor,
     export,
     model,
+    logs,
     reconcile,
     report,
     rules,
@@ -60,6 +61,7 @@ app.command("up")(stack.up)
 app.command("down")(stack.down)
 app.command("status")(stack.status)
 app.command("doctor")(doctor.doctor)
+app.command("logs")(logs.logs)
 app.command("bench")(bench.bench)
 
 

@@ -12,15 +12,16 @@ _LINE_BYTES = 64 * 1024  # a longer one is shown in pieces: memory does not grow
 
 
 class LogFollower:
-    """Yields the lines that are added to a file from now on, across its rotation."""
+    """Yields the lines that are added to a file from now on, or all of them, across its rotation."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, from_start: bool = False) -> None:
         self._path = path
         self._file: BinaryIO | None = None
         self._rest = b""
         if path.exists():
             self._file = path.open("rb")
-            self._file.seek(0, os.SEEK_END)
+            if not from_start:
+                self._file.seek(0, os.SEEK_END)
 
     def new_lines(self) -> Iterator[str]:
         """The complete lines since the last call."""
@@ -30,6 +31,17 @@ class LogFollower:
             if self._path.exists():
                 self._file = self._path.open("rb")
                 yield from self._read()
+
+    def torn_line(self) -> str | None:
+        """What follows the last complete line, if anything does. It comes again once it is complete."""
+        return self._rest.decode(errors="replace") or None
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the file that is read now has this name by now."""
+        if self._file is None:
+            return False
+        mine, there = os.fstat(self._file.fileno()), path.stat()
+        return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
 
     def close(self) -> None:
         """Closes the file."""
@@ -49,11 +61,9 @@ class LogFollower:
         if self._file is None:
             return True
         try:
-            there = self._path.stat()
+            return not self.is_at(self._path)
         except FileNotFoundError:
             return False  # between the two renames of a rotation
-        mine = os.fstat(self._file.fileno())
-        return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
 
 
 def last_lines(path: Path, count: int = 15) -> Sequence[str]:
