@@ -78,7 +78,6 @@ class Lease:
         self._context = contextvars.copy_context()  # of the log
 
     def __enter__(self) -> Self:
-        self._sign.begin()
         self._keeper.begin(partial(self._context.run, self._keep), every_seconds=self._beat_seconds)
         return self
 
@@ -89,7 +88,6 @@ class Lease:
         self._keeper.end()
         with self._ending:
             self._released = True
-        self._sign.end()
 
     def tell(self, progress: Progress) -> None:
         """How far the work is; goes to the ledger with the next renewal."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Iterator
+from types import TracebackType
 
 MOST_CHILDREN = 256
 _PID, _JOB_SINCE, _SIGN_AT, _FIELDS = (
@@ -21,14 +22,13 @@ _PID, _JOB_SINCE, _SIGN_AT, _FIELDS = (
 
 
 class Sign:
-    """One child's place. Only that child writes there."""
+    """One child's place. Only that child writes there. It has a job while the block lasts."""
 
     def __init__(self, numbers: memoryview[float], start: int) -> None:
         self._numbers = numbers
         self._start = start
 
-    def begin(self) -> None:
-        """It has a job from now."""
+    def __enter__(self) -> None:
         now = time.monotonic()
         self._numbers[self._start + _PID] = float(os.getpid())
         self._numbers[self._start + _SIGN_AT] = now
@@ -38,8 +38,13 @@ class Sign:
         """It is not stuck. Costs nothing, so it may be said at every window."""
         self._numbers[self._start + _SIGN_AT] = time.monotonic()
 
-    def end(self) -> None:
-        """It has no job any more."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """It has no job."""
         self._numbers[self._start + _JOB_SINCE] = 0.0
 
 
@@ -54,15 +59,19 @@ class Pulse:
     def of_child(self, index: int) -> Sign:
         """In a child: its place, by its index in the pool. One that replaces another has the same."""
         sign = Sign(self._numbers, _FIELDS * (index % MOST_CHILDREN))
-        sign.end()
+        sign.clear()
         return sign
 
-    def stuck(self, alive: Collection[int], seconds: float) -> tuple[int, ...]:
-        """In the parent: those of these children (pids) that have a job, and gave no sign for so long."""
+    def working(self) -> dict[int, float]:
+        """In the parent: the pids of those that have a job -> for how many seconds they have not come on with it.
+
+        The dead are among them, until others have taken their places.
+        """
         now = time.monotonic()
-        found = []
+        return {pid: now - sign_at for pid, sign_at in self._signs()}
+
+    def _signs(self) -> Iterator[tuple[int, float]]:
         for start in range(0, _FIELDS * MOST_CHILDREN, _FIELDS):
             pid, since, sign_at = self._numbers[start : start + _FIELDS]
-            if since and now - sign_at >= seconds and int(pid) in alive:
-                found.append(int(pid))
-        return tuple(found)
+            if since:
+                yield int(pid), sign_at

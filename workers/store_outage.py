@@ -7,6 +7,7 @@ of jobs in an outage of an hour; one that waits uses up an attempt now and then,
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -22,10 +23,16 @@ FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 5.0
 
 
-def wait_out(store: ObjectStore, drain: DrainFlag, *, most_seconds: float) -> None:
-    """Returns when the store answers, whatever it says; also when the worker ends, or after so long."""
+def wait_out(
+    store: ObjectStore, drain: DrainFlag, *, most_seconds: float, on_wait: Callable[[], None] = lambda: None
+) -> None:
+    """Returns when the store answers, whatever it says; also when the worker ends, or after so long.
+
+    `on_wait` is called before each look.
+    """
     started, wait = time.monotonic(), FIRST_WAIT_SECONDS
     while not drain.is_set() and time.monotonic() - started < most_seconds:
+        on_wait()
         try:
             store.ping()
         except StoreUnavailable as error:

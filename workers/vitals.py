@@ -33,7 +33,7 @@ class Vitals:
         self._wrong: tuple[bool, int] = (False, 0)  # at the last look: whether it starves, how many are stuck
         self._looked_at = time.monotonic()
         self._hungry_since: dict[Lane, float] = {}
-        self._unaccepted: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
+        self._not_begun: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
         self.taken = 0
         self.last_taken_at: datetime | None = None
         self.stuck = 0
@@ -70,6 +70,7 @@ class Vitals:
         now = time.monotonic()
         if now - self._looked_at > self._pause_seconds:
             self.forgive()
+            self._not_begun.clear()
         self._looked_at = now
         others, jobs = count_taken()
         free = jobs < len(warm)
@@ -77,21 +78,22 @@ class Vitals:
         self._hungry_since = {
             lane: self._hungry_since.get(lane, now) for lane in self._settings.lanes if room[lane]
         }
-        stuck = self._pulse.stuck(warm, self._settings.stalled_seconds)
-        self.stuck = len(stuck) + self._count_never_begun(now)
+        working = self._pulse.working()
+        stuck = sum(working.get(pid, 0.0) >= self._settings.stalled_seconds for pid in warm)
+        self.stuck = stuck + self._count_not_begun(working, now)
         before, self._wrong = self._wrong, (self._starving(), self.stuck)
         return self._wrong != before
 
     def _starving(self) -> bool:
         return any(age >= self._settings.stalled_seconds for age in self.hungry_seconds().values())
 
-    def _count_never_begun(self, now: float) -> int:
-        """Jobs that were given to a child which has not begun with them: it was stopped before they came."""
-        for request in celery_state.reserved_requests - celery_state.active_requests:
-            self._unaccepted.setdefault(request, now)
-        for request in list(celery_state.active_requests):
-            self._unaccepted.pop(request, None)
+    def _count_not_begun(self, working: Collection[int], now: float) -> int:
+        """Jobs that were given to a child which does not begin with them: it hung before they came to it."""
         waiting = [
-            since for request, since in self._unaccepted.items() if request in celery_state.reserved_requests
+            request
+            for request in celery_state.reserved_requests | celery_state.active_requests
+            if request.worker_pid not in working  # None before a child has accepted it
         ]
-        return sum(now - since >= self._settings.stalled_seconds for since in waiting)
+        since = {request: self._not_begun.get(request, now) for request in waiting}
+        self._not_begun = weakref.WeakKeyDictionary(since)
+        return sum(now - first >= self._settings.stalled_seconds for first in since.values())

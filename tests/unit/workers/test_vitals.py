@@ -21,6 +21,8 @@ WARM = [os.getpid(), 1]  # two children
 class Request:
     """As much of Celery's request as counts."""
 
+    worker_pid: int | None = None  # of the child that has accepted it
+
     def __init__(self, queue: str) -> None:
         self.id, self.name = queue, "task"
         self.delivery_info = {"routing_key": queue}
@@ -103,17 +105,20 @@ def test_what_could_not_be_taken_is_forgiven(pulse: Pulse) -> None:
 
 def test_a_child_that_does_not_come_on_is_stuck(vitals: Vitals, pulse: Pulse) -> None:
     sign = pulse.of_child(0)
-    sign.begin()
-    assert not vitals.look(WARM, planned=1)
-    time.sleep(STALLED_SECONDS)
-    assert vitals.look(WARM, planned=1)
-    assert vitals.stuck == 1
-    sign.come_on()
-    assert vitals.look(WARM, planned=1)
-    assert vitals.stuck == 0
+    with sign:
+        assert not vitals.look(WARM, planned=1)
+        time.sleep(STALLED_SECONDS)
+        assert vitals.look(WARM, planned=1)
+        assert vitals.stuck == 1
+        # When it does, or is replaced by another one, then nobody is
+        vitals.look([1], planned=1)
+        assert vitals.stuck == 0
+        sign.come_on()
+        vitals.look(WARM, planned=1)
+        assert vitals.stuck == 0
 
 
-def test_a_job_that_no_child_begins_with_is_stuck(vitals: Vitals) -> None:
+def test_a_job_that_no_child_begins_with_is_stuck(vitals: Vitals, pulse: Pulse) -> None:
     # Given a message that was given to a child which was stopped before
     request: Any = Request("warmline.live")
     celery_state.task_reserved(request)
@@ -121,14 +126,24 @@ def test_a_job_that_no_child_begins_with_is_stuck(vitals: Vitals) -> None:
     time.sleep(STALLED_SECONDS)
     vitals.look(WARM, planned=1)
     assert vitals.stuck == 1
-    # When it begins after all, then it is not; nor is a job that has ended
+    # Or stopped when it had just accepted it
+    request.worker_pid = os.getpid()
     celery_state.task_accepted(request)
     vitals.look(WARM, planned=1)
-    assert vitals.stuck == 0
-    other: Any = Request("warmline.bulk")
-    celery_state.task_reserved(other)
+    assert vitals.stuck == 1
+    # When it begins after all, then it is not, however long it takes
+    sign = pulse.of_child(0)
+    with sign:
+        vitals.look(WARM, planned=1)
+        time.sleep(STALLED_SECONDS)
+        sign.come_on()
+        vitals.look(WARM, planned=1)
+        assert vitals.stuck == 0
+    # Nor when it has just ended, and the parent does not know it yet
     vitals.look(WARM, planned=1)
-    celery_state.task_ready(other)
+    assert vitals.stuck == 0
+    # And a job that has ended is nobody's
+    celery_state.task_ready(request)
     time.sleep(STALLED_SECONDS)
     vitals.look(WARM, planned=1)
     assert vitals.stuck == 0
