@@ -101,7 +101,8 @@ class Desk:
         Raises LedgerUnavailable when the job could not be claimed, and Draining when the worker ends: then the
         message has to be delivered again.
         """
-        with structlog.contextvars.bound_contextvars(job_id=job.id, batch_id=job.batch_id, worker=self.name):
+        bound = structlog.contextvars.bound_contextvars(job_id=job.id, batch_id=job.batch_id, worker=self.name)
+        with bound, self.sign:
             if self.drain.is_set():
                 raise Draining
             claimed = self.ledger.claim(job, self.name)
@@ -112,7 +113,9 @@ class Desk:
             with attempt, attempt_span(self.tracing, claimed):
                 fault = self._work(claimed)
             if isinstance(fault, StoreUnavailable):
-                wait_out(self.store, self.drain, most_seconds=self.outage_seconds)
+                wait_out(
+                    self.store, self.drain, most_seconds=self.outage_seconds, on_wait=self.sign.come_on
+                )
 
     def _work(self, state: JobState) -> WarmlineError | None:
         """While the lease is kept; returns what went wrong."""
@@ -300,6 +303,7 @@ class Desk:
                 if time.monotonic() + wait > deadline:
                     raise
                 log.warning("ledger_awaited", error=error.message)
+                self.sign.come_on()
                 time.sleep(wait)
                 wait = min(2 * wait, 5.0)
 
