@@ -41,6 +41,7 @@ class TraceReceiver:
 
     port: int
     status: int = 200
+    requests: int = 0  # answered, well or not
     spans: list[TakenSpan] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)  # of each request, names in lower case
     answers: threading.Event = field(default_factory=threading.Event)  # while it is clear, all have to wait
@@ -78,6 +79,7 @@ def running_trace_receiver() -> Iterator[TraceReceiver]:
             if receiver.status == 200 and self.path == "/v1/traces":
                 receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
                 receiver.spans.extend(_spans(ExportTraceServiceRequest.FromString(body)))
+            receiver.requests += 1
             self.send_response(receiver.status)
             self.send_header("content-length", "0")
             self.end_headers()

@@ -64,6 +64,11 @@ MAX_ATTRIBUTE_CHARACTERS: Final = 1024
 OBJECT_KEY: Final = "aws.s3.key"
 ERROR_TYPE: Final = "error.type"
 
+_THEIR_LOGGERS: Final = (
+    OTLPSpanExporter.__module__,
+    BatchSpanProcessor.__module__,
+    "opentelemetry.sdk._shared_internal",
+)
 _KINDS: Final[dict[Kind, SpanKind]] = {
     "internal": SpanKind.INTERNAL,
     "server": SpanKind.SERVER,
@@ -87,9 +92,10 @@ class Recorder:
             id_generator=self._ids,
             span_limits=SpanLimits(max_attribute_length=MAX_ATTRIBUTE_CHARACTERS),
         )
+        self._sender = _Sender(tracing, redactor.text)
         self._provider.add_span_processor(
             BatchSpanProcessor(
-                _Sender(tracing, redactor.text),
+                self._sender,
                 max_queue_size=QUEUE_SPANS,
                 schedule_delay_millis=SEND_EVERY_SECONDS * 1000,
                 max_export_batch_size=BATCH_SPANS,
@@ -133,6 +139,8 @@ class Recorder:
         stopping = threading.Thread(target=self._provider.shutdown, name="traces-stop", daemon=True)
         stopping.start()
         stopping.join(seconds)
+        if stopping.is_alive():
+            self._sender.shutdown()
 
 
 class RecordedSpan(OpenSpan):
@@ -245,8 +253,8 @@ class _Sender(SpanExporter):
         endpoint = settings.endpoint
         self._endpoint = redact(endpoint)
         self._said = _LastWord()
-        self._said.listen(OTLPSpanExporter.__module__, BatchSpanProcessor.__module__)
-        self._said.listen("opentelemetry.sdk._shared_internal")
+        self._said.listen()
+        self._over = False
         self._exporter = OTLPSpanExporter(
             endpoint=endpoint if endpoint.endswith("/v1/traces") else f"{endpoint}/v1/traces",
             headers=parse_headers(settings.headers.get_secret_value()),
@@ -264,7 +272,7 @@ class _Sender(SpanExporter):
             self._lost, self._told_at = 0, float("-inf")
             return result
         self._lost += len(spans)
-        if time.monotonic() - self._told_at > QUIET_SECONDS:
+        if not self._over and time.monotonic() - self._told_at > QUIET_SECONDS:
             self._told_at = time.monotonic()
             log.warning(
                 "traces_not_sent", endpoint=self._endpoint, spans_lost=self._lost, error=self._said.text[:500]
@@ -272,8 +280,11 @@ class _Sender(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        """A request that is under way is not tried again."""
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+        """A request that is under way is not tried again. May be said twice, and by any thread."""
+        if not self._over:
+            self._over = True
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]
+            self._said.leave()
 
 
 class _LastWord(logging.Filter):
@@ -283,10 +294,15 @@ class _LastWord(logging.Filter):
         super().__init__()
         self.text = ""
 
-    def listen(self, *names: str) -> None:
+    def listen(self) -> None:
         """From now on."""
-        for name in names:
+        for name in _THEIR_LOGGERS:
             logging.getLogger(name).addFilter(self)
+
+    def leave(self) -> None:
+        """No more."""
+        for name in _THEIR_LOGGERS:
+            logging.getLogger(name).removeFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Never in the log."""
