@@ -14,7 +14,7 @@ from config.settings import Settings, load_settings
 from warmline.jobs.errors import InvalidRequest
 
 RANDOM_LARGE = "random-large"
-NEEDED = {"benchmarks": "worker", "torch": "worker", "funasr": "worker", "supervisor": "local", "uvicorn": "api"}
+NEEDED = {"torch": "worker", "funasr": "worker", "supervisor": "local", "uvicorn": "api"}
 
 
 def bench(
@@ -37,6 +37,8 @@ def bench(
 ) -> None:
     """Measures Warmline beside FunASR and OpenVINO on this machine: speed, start, memory, fidelity."""
     settings = load_settings(with_stack=False)
+    if importlib.util.find_spec("benchmarks") is None:
+        raise InvalidRequest("The benchmark is not part of this installation: run `make bench` in a clone.")
     if missing := {name: role for name, role in NEEDED.items() if importlib.util.find_spec(name) is None}:
         raise InvalidRequest(
             f"The benchmark needs {', '.join(missing)}:"

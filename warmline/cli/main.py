@@ -17,12 +17,13 @@ from warmline.cli import (
     analyze,
     api_commands,
     bench,
+    buckets,
     dead_letters,
     demo,
     doctor,
     export,
-    model,
     logs,
+    model,
     reconcile,
     report,
     rules,
@@ -60,9 +61,10 @@ app.add_typer(webhooks.app, name="webhooks")
 app.command("up")(stack.up)
 app.command("down")(stack.down)
 app.command("status")(stack.status)
-app.command("doctor")(doctor.doctor)
 app.command("logs")(logs.logs)
+app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
+app.command("buckets")(buckets.buckets)
 
 
 def _print_version(wanted: bool) -> None:

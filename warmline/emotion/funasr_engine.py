@@ -26,8 +26,12 @@ def load_auto_model(found: FoundModel, placement: Placement) -> Any:
     Raises DeviceUnavailable where it went to another device than it was told.
     """
     with printed_to_log("funasr_printed"):
-        from funasr import AutoModel
-
+        try:
+            from funasr import AutoModel
+        except ModuleNotFoundError as error:  # an image leaves it out
+            raise ModelUnusable(
+                f"engine=funasr needs {error.name}, which is not installed here: install it, or take engine=auto."
+            ) from None
         try:
             model = AutoModel(
                 model=str(found.directory),
