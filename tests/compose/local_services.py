@@ -1,8 +1,8 @@
 """Runs the services of docker-compose.yml as processes of this machine, with their own commands and variables.
 
 What a container would have for itself is put elsewhere: mounted paths lie in a directory, host names are
-127.0.0.1, ports are free ones. Nothing else is changed. Users, limits, networks and the read-only root are Docker's
-business.
+127.0.0.1, ports are free ones. Nothing else is changed. Users, limits, networks and the read-only root are what
+Docker adds.
 """
 
 from __future__ import annotations
