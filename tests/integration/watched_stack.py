@@ -45,7 +45,17 @@ class WatchedStack:
     def metrics_pages(self) -> dict[str, str]:
         """What Prometheus reads: process -> text."""
         urls = {"api": self.api.url, "worker": f"http://127.0.0.1:{self.settings.metrics.port}"}
-        return {name: read_metrics(f"{url}/metrics") for name, url in urls.items()}
+        return {name: self.metrics_page(url) for name, url in urls.items()}
+
+    def metrics_page(self, url: str) -> str:
+        """One of them."""
+        answer = self.get(f"{url}/metrics", Authorization=f"Bearer {TOKEN}")
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    def get(self, url: str, **headers: str) -> httpx.Response:
+        """Whatever is answered."""
+        return self.prometheus.client.get(url, headers=headers)
 
     def submit(self, source: Source, lane: str = "live") -> str:
         """Accepts a job and returns its id."""
@@ -79,13 +89,6 @@ class WatchedStack:
             seconds=SCRAPED_SECONDS,
             interval_seconds=0.1,
         )
-
-
-def read_metrics(url: str) -> str:
-    """One page of metrics, read as Prometheus does."""
-    answer = httpx.get(url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False)
-    assert answer.status_code == 200, answer.text
-    return answer.text
 
 
 def families(page: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,10 +54,19 @@ class Prometheus:
     """A running one."""
 
     url: str
+    client: httpx.Client
 
     def ask(self, expr: str) -> list[dict[str, Any]]:
         """The instant vector: a list of {"metric": labels, "value": [time, text]}. Fails on a wrong query."""
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expr}, trust_env=False).json()
+        answer = self.client.get(f"{self.url}/api/v1/query", params={"query": expr}).json()
+        assert answer["status"] == "success", f"{expr}: {answer.get('error')}"
+        result: list[dict[str, Any]] = answer["data"]["result"]
+        return result
+
+    def ask_range(self, expr: str, *, since: float) -> list[dict[str, Any]]:
+        """The same over time, a figure a second since that moment: "values" in place of "value"."""
+        asked = {"query": expr, "start": since, "end": time.time(), "step": 1}
+        answer = self.client.get(f"{self.url}/api/v1/query_range", params=asked).json()
         assert answer["status"] == "success", f"{expr}: {answer.get('error')}"
         result: list[dict[str, Any]] = answer["data"]["result"]
         return result
@@ -69,7 +79,7 @@ class Prometheus:
 
     def alerts(self) -> dict[str, str]:
         """The alerts that are pending or firing: name -> state. Fails on a sentence that could not be written."""
-        answer = httpx.get(f"{self.url}/api/v1/alerts", trust_env=False).json()
+        answer = self.client.get(f"{self.url}/api/v1/alerts").json()
         found = answer["data"]["alerts"]
         wrong = [each for each in found if "<error" in str(each["annotations"])]
         assert wrong == [], wrong
@@ -105,7 +115,7 @@ def running_prometheus(directory: Path, targets: Mapping[str, Sequence[str]], to
 
     def answers() -> bool:
         try:
-            return httpx.get(f"{url}/-/ready", trust_env=False).is_success
+            return client.get(f"{url}/-/ready").is_success
         except httpx.TransportError:
             return False
 
@@ -115,5 +125,8 @@ def running_prometheus(directory: Path, targets: Mapping[str, Sequence[str]], to
         f"--storage.tsdb.path={directory / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
     ]
-    with running(command, directory / "prometheus.log", answers, directory=directory):
-        yield Prometheus(url=url)
+    with (
+        httpx.Client(trust_env=False) as client,
+        running(command, directory / "prometheus.log", answers, directory=directory),
+    ):
+        yield Prometheus(url=url, client=client)
