@@ -95,11 +95,11 @@ class Desk:
             categories=self.categories,
         )
 
-    def attempt(self, job: Job) -> None:
+    def attempt(self, job: Job) -> WarmlineError | None:
         """Works on a job until it has ended or is somebody else's; its message is done with then, whatever came.
 
-        Raises LedgerUnavailable when the job could not be claimed, and Draining when the worker ends: then the
-        message has to be delivered again.
+        Returns what went wrong with this attempt; the ledger has been told. Raises LedgerUnavailable when the job
+        could not be claimed, and Draining when the worker ends: then the message has to be delivered again.
         """
         bound = structlog.contextvars.bound_contextvars(job_id=job.id, batch_id=job.batch_id, worker=self.name)
         with bound, self.sign:
@@ -108,14 +108,13 @@ class Desk:
             claimed = self.ledger.claim(job, self.name)
             if isinstance(claimed, Refusal):
                 self._step_back(job, claimed)
-                return
+                return None
             attempt = structlog.contextvars.bound_contextvars(attempt=claimed.attempt)
             with attempt, attempt_span(self.tracing, claimed):
                 fault = self._work(claimed)
             if isinstance(fault, StoreUnavailable):
-                wait_out(
-                    self.store, self.drain, most_seconds=self.outage_seconds, on_wait=self.sign.come_on
-                )
+                wait_out(self.store, self.drain, most_seconds=self.outage_seconds, on_wait=self.sign.come_on)
+            return fault
 
     def _work(self, state: JobState) -> WarmlineError | None:
         """While the lease is kept; returns what went wrong."""

@@ -26,20 +26,30 @@ log = structlog.get_logger()
 GIVE_BACK_SECONDS = 1.0  # before a message is given back, so that what is in trouble is not asked all the time
 
 
+class AttemptFailed(Exception):
+    """For Celery's events alone, and so for Flower: this attempt did not succeed. All that it says is the code.
+
+    The ledger knows more, and whether the job is tried again.
+    """
+
+
 def register_tasks(app: Celery, desk: Callable[[], Desk]) -> None:
     """Adds the task to the application. `desk` is called in a warm child; raises EngineLost in one that was."""
     strategy, request = (f"{each.__module__}:{each.__name__}" for each in (drop_malformed, DiscreetRequest))
 
-    @app.task(name=TASK, Strategy=strategy, Request=request)  # type: ignore[untyped-decorator]
+    # What is in `throws` is no error to Celery's log.
+    @app.task(name=TASK, Strategy=strategy, Request=request, throws=(AttemptFailed,))  # type: ignore[untyped-decorator]
     def analyze(*args: Any, **kwargs: Any) -> None:
         job = parse_job(args, kwargs)
         if job is None:
             return
         try:
-            desk().attempt(job)
+            fault = desk().attempt(job)
         except Draining:
             raise Reject("the worker ends", requeue=True) from None
         except (EngineLost, LedgerUnavailable) as error:
             log.warning("message_given_back", job_id=job.id, error=error.message)
             time.sleep(GIVE_BACK_SECONDS)
             raise Reject(error.message, requeue=True) from error
+        if fault is not None:
+            raise AttemptFailed(fault.code)
