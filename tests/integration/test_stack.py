@@ -145,6 +145,7 @@ def test_the_whole_stack_survives_sigkill_and_ends_without_a_trace(
         store.fetch(JOB.source, tmp_path / "back.wav")
     assert (tmp_path / "back.wav").read_bytes() == (tmp_path / "call.wav").read_bytes()
     _everything_answers(settings, second.directory.path)
+    assert f"dashboard {settings.api.base_url}/dashboard" in second.output.read_text()
     _no_secret_shows(second)
 
     # When it is told to end, then it does, and leaves nothing
@@ -163,6 +164,7 @@ def _everything_answers(settings: Settings, data: Path) -> None:
     assert "1 of 1 children warm" in status.stdout or "children warm" in status.stdout
     health = httpx.get(f"{settings.api.base_url}/health").json()
     assert (health["status"], health["model_loaded"]) == ("healthy", True)
+    assert "API key" in httpx.get(f"{settings.api.base_url}/dashboard").text
     flower = f"http://127.0.0.1:{settings.flower.port}/workers"
     assert httpx.get(flower).status_code == httpx.codes.UNAUTHORIZED
     password = settings.flower.password.get_secret_value()

@@ -18,6 +18,7 @@ from warmline.cli import (
     api_commands,
     bench,
     buckets,
+    dashboard,
     dead_letters,
     demo,
     doctor,
@@ -61,6 +62,7 @@ app.add_typer(webhooks.app, name="webhooks")
 app.command("up")(stack.up)
 app.command("down")(stack.down)
 app.command("status")(stack.status)
+app.command("dashboard")(dashboard.dashboard)
 app.command("logs")(logs.logs)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from config.settings import S3Settings
+from warmline.cli.dashboard import address, way_in
 from warmline.local.directory import StackDirectory
 from warmline.local.events import (
     Event,
@@ -87,6 +88,8 @@ class StackView:
         self._console.print(addresses_table(stack))
         for what, where in files_of(directory):
             self._console.print(f"  {what:<10}{where}", markup=False, highlight=False, soft_wrap=True)
+        for line in (f"  dashboard {address(settings)}", f"            {way_in(settings)}"):
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         if any(part.name == "uploads" for part in stack.parts):
             self._console.print(f"\n  {how_to_upload(settings.s3)}", highlight=False, soft_wrap=True)
         if settings.emotion.model == "mini":
