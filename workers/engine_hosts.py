@@ -9,14 +9,16 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from config.settings import Settings, process_environment
-from warmline.emotion.host_wire import listen
-from warmline.emotion.plan import Plan
 from workers.announcements import Announcements
 from workers.supervision import Children
+
+if TYPE_CHECKING:
+    from warmline.emotion.plan import Plan
 
 log = structlog.get_logger()
 
@@ -53,6 +55,8 @@ class EngineHosts:
 
     def start(self, plan: Plan, directory: Path) -> None:
         """In the parent, before it forks: starts as many as are planned; their sockets lie in the directory."""
+        from warmline.emotion.host_wire import listen  # not for Flower, whose image has no numpy
+
         self._threads = plan.threads
         for index in range(plan.hosts):
             path = directory / f"engine-{index}"

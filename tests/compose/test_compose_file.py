@@ -6,6 +6,8 @@ import importlib.metadata
 import json
 import re
 import stat
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -211,3 +213,35 @@ def test_the_file_is_yaml_that_says_each_thing_once() -> None:
     for block in re.split(r"^(?=  \S.*:)", FILE.read_text(), flags=re.MULTILINE):
         keys = re.findall(r"^    (\w+):", block, re.MULTILINE)
         assert len(keys) == len(set(keys)), block.splitlines()[0]
+
+
+WITHOUT_WORKERS_PACKAGES = """
+import importlib, importlib.abc, sys
+missing = set(sys.argv[1].split(","))
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in missing:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+for module in ("api.app", "pollers.app", "warmline.cli.main", "workers.app"):
+    importlib.import_module(module)
+print(sys.modules["workers.app"].app.main)
+"""
+
+
+def test_flower_and_the_command_line_need_nothing_that_their_image_lacks() -> None:
+    # Given what the worker's image has and the API's has not
+    packages = {"av": "av", "numpy": "numpy", "onnxruntime": "onnxruntime", "openvino": "openvino"}
+    packages |= {"pyarrow": "pyarrow", "pyyaml": "yaml", "safetensors": "safetensors", "torch": "torch"}
+    packages |= {"silero-vad": "silero_vad", "soundfile": "soundfile", "soxr": "soxr", "modelscope": "modelscope"}
+    api = requirements_of(ROOT / "pyproject.toml", ["api", "tracing", "pictures", "flower"])
+    assert not {re.split(r"\W", line)[0] for line in api} & packages.keys()
+    # When everything is loaded that runs there, then it loads
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_WORKERS_PACKAGES, ",".join(packages.values())],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "warmline\n"
