@@ -112,7 +112,7 @@ class Heart:
             taken=vitals.taken,
             last_taken_at=vitals.last_taken_at,
             respawns=self._children.respawns,
-            recent_deaths=self._children.recent_deaths,
+            recent_deaths=self._children.recent_deaths + self._children.inherited_deaths,
             stuck=vitals.stuck,
             hungry_seconds=vitals.hungry_seconds(),
         )
@@ -133,7 +133,7 @@ class Heart:
                 self._mourned.add(life)
                 seconds_ago = ages.get(past.name, 0.0)
                 if seconds_ago < DEATHS_WINDOW_SECONDS:
-                    self._children.note_deaths(1 + past.recent_deaths, seconds_ago=seconds_ago)
+                    self._children.inherit_deaths(1 + past.recent_deaths, seconds_ago=seconds_ago)
             if past.name in ages and past.name != own_name:
                 self.ledger.leave(past.name)
 

@@ -45,7 +45,9 @@ class Children:
         self._warm_deaths = 0
         self._deaths_seen = 0
         self._deaths_expected = False
-        self._death_times: list[float] = []  # monotonic seconds, of the last five minutes
+        # Monotonic seconds, of the last five minutes.
+        self._death_times: list[float] = []
+        self._inherited_death_times: list[float] = []
         self._excused_deaths = 0  # cold ones, before the last child that got warm
 
     @property
@@ -83,10 +85,14 @@ class Children:
         """How many were made to replace others."""
         return max(0, self._forks - self._planned)
 
-    def note_deaths(self, count: int, *, seconds_ago: float = 0.0) -> None:
-        """So many processes of this worker have died: children, engine hosts, the worker before it."""
+    def note_deaths(self, count: int) -> None:
+        """So many processes of this worker have died: children, engine hosts."""
         if not self._deaths_expected:
-            self._death_times += [time.monotonic() - seconds_ago] * count
+            self._death_times += [time.monotonic()] * count
+
+    def inherit_deaths(self, count: int, *, seconds_ago: float) -> None:
+        """So many of the worker's before this one on this host have died, itself among them."""
+        self._inherited_death_times += [time.monotonic() - seconds_ago] * count
 
     def expect_deaths(self) -> None:
         """The worker ends, and its processes with it: no death counts from now on."""
@@ -94,10 +100,15 @@ class Children:
 
     @property
     def recent_deaths(self) -> int:
-        """How many processes have died within the last five minutes."""
-        oldest = time.monotonic() - DEATHS_WINDOW_SECONDS
-        self._death_times = [moment for moment in self._death_times if moment > oldest]
+        """How many of its processes have died within the last five minutes."""
+        self._death_times = _recent(self._death_times)
         return len(self._death_times)
+
+    @property
+    def inherited_deaths(self) -> int:
+        """The same of those before it."""
+        self._inherited_death_times = _recent(self._inherited_death_times)
+        return len(self._inherited_death_times)
 
     def take_dead(self) -> list[int]:
         """The pids of children that were warm and have died since the last call."""
@@ -150,6 +161,11 @@ class Children:
                     self._slowest_load_seconds = max(self._slowest_load_seconds, said.load_seconds)
                     heard_warm = True
         return heard_warm
+
+
+def _recent(moments: list[float]) -> list[float]:
+    oldest = time.monotonic() - DEATHS_WINDOW_SECONDS
+    return [moment for moment in moments if moment > oldest]
 
 
 def pool_pids(pool: Any) -> list[int]:

@@ -174,6 +174,12 @@ def test_a_worker_whose_children_all_die_is_not_alive(ledger: Ledger) -> None:
     assert body.says("/live") == (503, "looping")
 
 
+def test_a_worker_is_not_ended_over_the_deaths_of_those_before_it(ledger: Ledger) -> None:
+    body = make(ledger)
+    body.children.inherit_deaths(9, seconds_ago=1)
+    assert body.says("/live") == (200, "alive")  # it loads, and may do better
+
+
 def test_it_is_ready_when_it_takes_jobs(ledger: Ledger) -> None:
     body = make(ledger)
     body.heart.beat(body.celery)

@@ -248,10 +248,12 @@ def test_deaths_are_counted_for_five_minutes(announcements: Announcements, child
     fork(children, alive, 3)
     children.look(alive)
     assert (children.recent_deaths, children.respawns) == (2, 1)
-    # And when others died with them, one of them long ago
-    children.note_deaths(1, seconds_ago=DEATHS_WINDOW_SECONDS - 1)
-    children.note_deaths(5, seconds_ago=DEATHS_WINDOW_SECONDS + 1)
-    assert children.recent_deaths == 3
+    # And when an engine host died with them, and the worker before this one, and others long ago
+    children.note_deaths(1)
+    assert (children.recent_deaths, children.inherited_deaths) == (3, 0)
+    children.inherit_deaths(1, seconds_ago=DEATHS_WINDOW_SECONDS - 60)
+    children.inherit_deaths(5, seconds_ago=DEATHS_WINDOW_SECONDS)
+    assert (children.recent_deaths, children.inherited_deaths) == (3, 1)
     # Then those of the worker's own end do not count
     children.expect_deaths()
     children.look([])
