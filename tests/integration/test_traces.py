@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from config.settings import LogSettings, S3Settings, Settings, TracingSettings, 
 from tests.api_process import ApiProcess, running_api
 from tests.integration.conftest import NewSettings
 from tests.integration.worker_process import WorkerProcess
+from tests.servers import wait_until
 from tests.trace_receiver import TakenSpan, TraceReceiver, running_trace_receiver
 from warmline.jobs.records import JobState, JobStatus, Source
 
@@ -178,3 +180,41 @@ def test_who_only_looks_is_not_traced(traced: Traced) -> None:
     (refused,) = traced.receiver.wait_named("POST /…")
     assert refused.attributes["warmline.code"] == "route_not_found"
     assert [span.name for span in traced.receiver.spans if span.name.startswith("GET")] == []
+
+
+def test_an_upload_that_is_announced_is_part_of_the_announcement(traced: Traced, call: Source) -> None:
+    record = {
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "eventTime": "2026-05-04T10:00:00.000Z",
+        "s3": {
+            "bucket": {"name": "calls"},
+            "object": {"key": call.key, "eTag": "5d41402abc4b2a76b9719d911017c592"},
+        },
+    }
+    answer = httpx.post(f"{traced.api.url}/v1/events/s3", json={"Records": [record]}, trust_env=False)
+    spans = {span.name: span for span in traced.trace_of(answer.json()["jobs"][0]["id"])}
+    assert spans["submit uploads"].parent_id == spans["POST /v1/events/s3"].span_id
+    assert spans["job"].parent_id == spans["submit uploads"].span_id
+
+
+def test_jobs_succeed_while_the_receiver_is_away_and_the_log_says_so_once(traced: Traced, call: Source) -> None:
+    # When the receiver refuses for a while
+    traced.receiver.status = 400
+    for _ in range(2):
+        asked = traced.receiver.requests
+        assert traced.submit(call.key).status is JobStatus.SUCCEEDED
+        wait_until(lambda asked=asked: traced.receiver.requests >= asked + 2, "API and worker sent")  # type: ignore[misc]
+    traced.receiver.status = 200
+    # Then what comes later arrives, and there is one line about it
+    assert len(traced.trace_of(traced.submit(call.key).job.id)) >= 9
+    wait_until(lambda: bool(traced.worker.lines("traces_sent_again")), "the log says that it is over")
+    assert len(traced.worker.lines("traces_not_sent")) == 1
+    assert traced.worker.lines("traces_sent_again")[0]["spans_lost"] >= 12
+
+
+def test_what_was_not_sent_yet_is_sent_when_the_worker_ends(traced: Traced, call: Source) -> None:
+    job = traced.submit(call.key).job
+    traced.worker.signal(signal.SIGTERM)
+    assert traced.worker.wait_exit() == 0
+    assert len(traced.receiver.named("job", warmline__job__id=job.id)) == 1  # without waiting any more

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,8 +27,10 @@ COMMAND = [sys.executable, "-c", "import sys; from workers.app import main; sys.
 class WorkerProcess:
     """`warmline-worker` under these settings, while the block lasts."""
 
-    def __init__(self, settings: Settings, log: Path) -> None:
+    def __init__(self, settings: Settings, log: Path, variables: Mapping[str, str] | None = None) -> None:
+        """`variables` are more of its environment."""
         self.settings = settings
+        self._variables = variables or {}
         self.ledger = Ledger.connect(settings.redis, settings.jobs)
         self._log = log
 
@@ -39,7 +41,7 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=process_environment(self.settings),
+                env={**process_environment(self.settings), **self._variables},
             )
         self._parent = psutil.Process(self.process.pid)
         return self

@@ -6,8 +6,8 @@
             ...
 
 `span` tells of work within whatever span is open in this context. Where none is, because nothing is traced or this
-trace is not among the sampled ones, it costs a look at a variable. OpenTelemetry itself is imported with the first
-span of a process that has a receiver, and never without one.
+trace is not among the sampled ones, it costs a look at a variable. OpenTelemetry is imported here with the first
+span of a process that has a receiver, and never without one. (FastAPI and redis-py import what they find of it.)
 """
 
 from __future__ import annotations
