@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from http import HTTPStatus
@@ -106,6 +107,7 @@ def test_it_stops_before_it_has_served(settings: MetricsSettings, probes: Probes
 def test_no_port_no_pages() -> None:
     probes = Probes(MetricsSettings(port=0), PAGES)
     probes.start()
+    assert "probes" not in {thread.name for thread in threading.enumerate()}
     probes.stop()
 
 
