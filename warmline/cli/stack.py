@@ -105,6 +105,7 @@ def _directory(data: Path | None) -> StackDirectory:
 
 def _detach(data: Path | None) -> None:
     """Starts `warmline up` in a session of its own, and returns when it says that it is ready."""
+    from warmline.cli.stack_view import LAST_WORDS
     from warmline.local.lock import lock_holder, stack_lock
     from warmline.local.log_lines import last_lines
     from warmline.local.state import StackState
@@ -124,7 +125,7 @@ def _detach(data: Path | None) -> None:
         while process.poll() is None:
             state = StackState.read(directory.state_file)
             if state is not None and state.pid == process.pid:
-                if state.phase == "ready":
+                if state.phase == "ready" and LAST_WORDS in output.read_text():
                     break
                 moving.update(f"starting: {', '.join(part.name for part in state.parts if not part.serves)}")
             time.sleep(0.1)

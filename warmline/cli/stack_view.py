@@ -34,6 +34,7 @@ _COLOURS = {
     "worker": "green",
     "flower": "yellow",
 }
+LAST_WORDS = "Ctrl-C stops it."  # of what is said about a stack that is ready
 _WIDTH = max(len(name) for name in _COLOURS)
 
 
@@ -94,7 +95,7 @@ class StackView:
             self._console.print(f"\n  {how_to_upload(settings.s3)}", highlight=False, soft_wrap=True)
         if settings.emotion.model == "mini":
             self._console.print("  The model is the mini model, for trying things out: see WARMLINE_MODEL.")
-        self._console.print("Ctrl-C stops it.\n")
+        self._console.print(f"{LAST_WORDS}\n")
 
     def _labelled(self, part: str, text: Text) -> None:
         label = Text(f"{part:>{_WIDTH}} | ", style=_COLOURS.get(part, ""))
