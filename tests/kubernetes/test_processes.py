@@ -30,6 +30,7 @@ from tests.kubernetes.objects import (
 from tests.kubernetes.rendering import Object, containers_of, pod_of, read_objects, render
 from workers import probes
 
+API_PROGRAMS = {"warmline-api", "warmline-sqs", "celery", "warmline buckets"}  # in the image without torch
 HAND_BACK_SECONDS = 30  # beyond the grace period (docs/workers.md)
 
 
@@ -110,7 +111,7 @@ def test_every_command_is_in_its_image(objects: list[Object]) -> None:
                 assert (ROOT / "config" / "flower.py").is_file()
             else:
                 assert program in scripts
-            assert (image[1] == "api") == (program in {"warmline-api", "warmline-sqs", "celery"}), program
+            assert (image[1] == "api") == (" ".join(words[: 1 + (program == "warmline")]) in API_PROGRAMS), program
         assert container["image"].partition(":")[2].removesuffix("-cuda") == version
 
 
@@ -121,7 +122,7 @@ def test_every_probe_has_a_page(objects: list[Object], paths: set[str]) -> None:
         for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
             probe = container.get(kind)
             if probe is None:
-                assert kind != "livenessProbe" or container["name"] in {"model", "fetch-model"}
+                assert kind != "livenessProbe" or container["name"] in {"model", "fetch-model", "buckets"}
             elif "httpGet" in probe:
                 assert probe["httpGet"]["port"] in ports
                 assert probe["httpGet"]["path"] in pages[container["name"]], name
