@@ -9,6 +9,7 @@ FILES: Final = {
     "dashboard.css": "text/css; charset=utf-8",
     "dashboard.js": "text/javascript; charset=utf-8",
     "charts.js": "text/javascript; charset=utf-8",
+    "words.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 PATHS: Final = frozenset({"/", DASHBOARD, *(f"{DASHBOARD}/{name}" for name in FILES)})

@@ -16,7 +16,7 @@ const whole = new Intl.NumberFormat("en", { notation: "compact", maximumFraction
 function roof(value) {
   if (value <= 4) return 4;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 4, 5, 8, 10].map((step) => step * power).find((step) => step >= value);
+  return [1, 1.2, 1.6, 2, 3, 4, 6, 8, 10].map((step) => step * power).find((step) => step >= value);
 }
 
 // The axes, and how to get from seconds and figures to places.

@@ -2,8 +2,10 @@
 // Keys, names and messages come from outside: they go into the page as text, never as HTML.
 
 import { backlogChart, finishedChart } from "./charts.js";
+import { fill, folderOf, keyOf, make, many, nameOf, number, rough, span, tag } from "./words.js";
 
 const EVERY_MS = 3000, PATIENCE_MS = 8000;
+const SHOWN = 6; // failures, and jobs that run
 const KEY = "warmline-api-key"; // in this tab's own storage, which ends with the tab
 const $ = (id) => document.getElementById(id);
 
@@ -103,59 +105,11 @@ $("pause").addEventListener("click", () => {
 
 document.addEventListener("visibilitychange", () => { if (!document.hidden && !paused) look(); else clearTimeout(timer); });
 
-// ---- Words
-
-const number = new Intl.NumberFormat("en");
-const rough = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
-const many = (count, one, more = `${one}s`) => `${number.format(count)} ${count === 1 ? one : more}`;
-
-function span(seconds) {
-  const s = Math.max(0, Math.round(seconds));
-  if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
-}
+// ---- Times
 
 // By the API's clock, which this machine's need not agree with.
 const ago = (iso) => (Date.parse(last.overview.at) - Date.parse(iso)) / 1000;
-
-function make(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === "class") made.className = value;
-    else made.setAttribute(name, value);
-  }
-  made.append(...children.filter((child) => child !== null && child !== ""));
-  return made;
-}
-
 const when = (iso, text) => make("time", { datetime: iso, title: new Date(iso).toLocaleString() }, text ?? `${span(ago(iso))} ago`);
-const tag = (text, kind) => make("span", { class: `tag ${kind}` }, text);
-const keyOf = (uri) => uri.replace(/^s3:\/\//, "");
-const nameOf = (uri) => keyOf(uri).split("/").at(-1) || keyOf(uri);
-const folderOf = (uri) => keyOf(uri).slice(0, -nameOf(uri).length).replace(/\/$/, "");
-
-// Lines that stay are changed in place: a button that has the focus keeps it.
-function fill(list, items, build, id = (item) => item.id) {
-  const known = new Map([...list.children].map((child) => [child.dataset.id, child]));
-  items.forEach((item, place) => {
-    const fresh = build(item), there = known.get(id(item));
-    let line = fresh;
-    if (there) {
-      known.delete(id(item));
-      line = there;
-      if (fresh.innerHTML !== there.innerHTML) { // compared only
-        const focused = there.contains(document.activeElement);
-        there.replaceChildren(...fresh.childNodes);
-        if (focused) there.querySelector("button")?.focus();
-      }
-    }
-    line.dataset.id = id(item);
-    if (list.children[place] !== line) list.insertBefore(line, list.children[place] ?? null);
-  });
-  for (const gone of known.values()) gone.remove();
-}
 
 // ---- Is it well?
 
@@ -196,7 +150,7 @@ function showCondition({ status, workers, backlog }) {
   const unwell = workers.filter((one) => KINDS[one.condition] === undefined);
   const why = unwell.map((one) => `${one.name} is ${one.condition}. ${one.reason}`).join(" ");
   const models = [...new Set(workers.filter((one) => one.model).map((one) => one.model))].join(", ");
-  const mini = workers.some((one) => one.mini) ? " (mini: the bundled one, for trying things out)" : "";
+  const mini = workers.some((one) => one.mini) ? ", the bundled one for trying things out" : "";
   if (!backlog.workers) banner("bad", "No worker is alive", `Jobs are accepted and wait. ${why}`);
   else if (!backlog.warm_children) banner(why ? "bad" : "warn", "No model is warm", why || "Jobs wait until a model is loaded.");
   else if (status !== "healthy") banner("warn", "Jobs are worked on, but look here", why);
@@ -320,7 +274,7 @@ function bar(label, parts) { // parts: [share 0 to 1, class]
 }
 
 function showRunning(jobs) {
-  fill($("running"), jobs, (job) => {
+  fill($("running"), jobs.slice(0, SHOWN), (job) => {
     const done = job.progress?.windows_total ? job.progress.windows_done / job.progress.windows_total : 0;
     const text = job.progress?.windows_total ? `${Math.round(100 * done)} % of its windows` : job.progress?.stage ?? "";
     return make("li", {}, make("span", { class: "right" }, job.started_at ? when(job.started_at, span(ago(job.started_at))) : ""),
@@ -331,7 +285,7 @@ function showRunning(jobs) {
 }
 
 function showFailures({ failures, backlog }) {
-  fill($("failures"), failures, (job) => make("li", {},
+  fill($("failures"), failures.slice(0, SHOWN), (job) => make("li", {},
     make("span", { class: "right" }, when(job.finished_at ?? job.queued_at)),
     keyOf(job.uri), " ", tag(job.failure?.code ?? job.status, "bad"), job.status === "dead" ? " " : "", job.status === "dead" ? tag("dead", "bad") : "",
     make("span", { class: "text" }, job.failure?.message ?? "")));

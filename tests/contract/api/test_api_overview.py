@@ -172,7 +172,7 @@ def test_the_page_says_that_it_needs_a_key(api: ApiProcess) -> None:
     assert 'data-key="needed"' in page
     # And has neither scripts nor styles of its own, which its policy would not allow, nor addresses elsewhere
     assert not re.search(r"<style|\son\w+=|\sstyle=|<script(?![^>]* src=)", page)
-    for name in ("dashboard.css", "dashboard.js", "charts.js"):
+    for name in ("dashboard.css", "dashboard.js", "charts.js", "words.js"):
         text = httpx.get(f"{api.url}{DASHBOARD}/{name}", trust_env=False).text
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), name
         assert "innerHTML =" not in text
