@@ -7,6 +7,8 @@
 #   make chaos   thousands of jobs while everything is killed, and what came of them (10 minutes)
 #   make check   ruff, format, mypy --strict, import-linter
 #   make model   fetch and convert Emotion2Vec+ Large
+#   make sbom    dist/sbom-*.json: what each part consists of, as CycloneDX; make licenses: docs/licenses.md anew
+#   make hooks   git runs the quick checks before each commit
 #
 # TORCH chooses torch's build, e.g. make demo TORCH="torch==2.13.0+cpu" (README, "CPU or CUDA").
 
@@ -17,7 +19,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve bench test chaos check format model samples constraints clean
+.PHONY: help demo serve bench test chaos check format model samples constraints sbom licenses hooks clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -74,6 +76,16 @@ constraints: $(INSTALLED_DEV)
 	@$(BIN)/python -m pip freeze --exclude-editable | grep -v '^torch==' > .constraints.new
 	@(sed -n '/^#/p' constraints.txt; cat .constraints.new) > .constraints.merged
 	@mv .constraints.merged constraints.txt && rm .constraints.new
+
+sbom: $(INSTALLED_DEV)
+	@for part in api worker stack others; do \
+	  $(BIN)/python deploy/make_sbom.py $$part dist/sbom-$$part.json && echo dist/sbom-$$part.json || exit 1; done
+
+licenses: $(INSTALLED_DEV)
+	$(BIN)/python deploy/make_licenses.py
+
+hooks: $(INSTALLED_DEV)
+	$(BIN)/pre-commit install
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

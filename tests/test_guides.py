@@ -17,7 +17,7 @@ from warmline.triggers.rules import Rules
 from warmline.triggers.rules_file import RuleEntry
 
 ROOT = Path(__file__).parents[1]
-GUIDES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "models" / "mini" / "README.md"])
+GUIDES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "models" / "mini" / "README.md"])
 
 
 def blocks(guide: Path, language: str) -> list[str]:
