@@ -1,0 +1,63 @@
+"""The signs by which a worker's parent sees that a child comes on with its job."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+from pathlib import Path
+
+from tests.integration.desks import NewDesk, job_for
+from tests.servers import wait_until
+from warmline.jobs.records import JobStatus, Source
+from workers.drain import DrainFlag
+from workers.pulse import Pulse
+from workers.store_outage import wait_out
+
+
+def test_a_slow_job_shows_that_it_comes_on(slow_desk: NewDesk, call: Source) -> None:
+    # Given a child that works on a slow job
+    pulse = Pulse()
+    desk = dataclasses.replace(slow_desk(), sign=pulse.of_child(0))
+    job = job_for(call)
+    thread = threading.Thread(target=desk.attempt, args=(job,))
+    thread.start()
+    # Then its parent sees that it has one, and comes on with it all the while
+    wait_until(lambda: pulse.working().keys() == {os.getpid()}, "it has a job", seconds=10)
+    begun, longest = time.monotonic(), 0.0
+    while thread.is_alive():
+        longest = max(longest, *pulse.working().values(), 0.0)
+        time.sleep(0.005)
+    assert longest < (time.monotonic() - begun) / 2  # a window takes a seventh of it
+    # And that it is done
+    assert desk.ledger.get(job.id).status is JobStatus.SUCCEEDED
+    assert pulse.working() == {}
+
+
+def test_a_job_that_is_refused_or_fails_is_over(new_desk: NewDesk, call: Source) -> None:
+    pulse = Pulse()
+    desk = dataclasses.replace(new_desk(), sign=pulse.of_child(0))
+    job = job_for(call)
+    desk.ledger.claim(job, "somebody-else/1")
+    desk.attempt(job)
+    missing = job_for(Source(bucket="calls", key="not-there.wav"))
+    desk.attempt(missing)
+    assert desk.ledger.get(missing.id).status is JobStatus.FAILED
+    assert pulse.working() == {}
+
+
+def test_who_waits_for_the_store_comes_on(new_desk: NewDesk, tmp_path: Path) -> None:
+    desk, drain, looks = new_desk(), DrainFlag(), 0
+
+    def on_wait() -> None:
+        nonlocal looks
+        looks += 1
+
+    # Given a store that answers, then it was looked at once
+    wait_out(desk.store, drain, most_seconds=5, on_wait=on_wait)
+    assert looks == 1
+    # Given one that does not, then there is a sign before each look
+    away = new_desk(s3=desk.settings.s3.model_copy(update={"endpoint_url": "http://127.0.0.1:1"}))
+    wait_out(away.store, drain, most_seconds=1, on_wait=on_wait)
+    assert looks > 2
