@@ -210,6 +210,7 @@ def test_jobs_succeed_while_the_receiver_is_away_and_the_log_says_so_once(traced
     assert len(traced.trace_of(traced.submit(call.key).job.id)) >= 9
     wait_until(lambda: bool(traced.worker.lines("traces_sent_again")), "the log says that it is over")
     assert len(traced.worker.lines("traces_not_sent")) == 1
+    assert '"logger": "opentelemetry' not in traced.worker.log_text()
     assert traced.worker.lines("traces_sent_again")[0]["spans_lost"] >= 12
 
 

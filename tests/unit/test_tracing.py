@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -241,6 +242,15 @@ def test_settings_that_cannot_be_used_are_named_without_their_value(name: str, v
     with pytest.raises(SettingsError, match=f"WARMLINE_TRACING_{name}") as failed:
         load_settings(**{f"WARMLINE_TRACING_{name}": value})
     assert "s3cr3t" not in str(failed.value)
+
+
+def test_a_parent_that_forks_has_no_thread_of_ours(receiver: TraceReceiver) -> None:
+    with tracing(receiver) as made:
+        before = threading.active_count()
+        made.load()
+        assert threading.active_count() == before
+        made.begin()
+        assert threading.active_count() > before
 
 
 def test_a_receiver_without_opentelemetry_is_said_at_the_start() -> None:

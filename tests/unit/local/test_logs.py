@@ -111,6 +111,12 @@ def test_a_rotation_between_opening_and_reading_shows_nothing_twice(directory: S
     assert actions(logs) == ["once", "next"]
 
 
+def test_a_file_that_is_renamed_while_logs_are_opened_is_read_once(directory: StackDirectory) -> None:
+    path = write(directory, "worker.log", line(1, "once"))
+    (directory.logs / "worker.log.1").hardlink_to(path)  # as seen from there, for a moment
+    assert actions(StackLogs(directory)) == ["once"]
+
+
 def test_no_logs_and_no_such_part_are_said(directory: StackDirectory) -> None:
     with pytest.raises(StackError, match=r"no stack has run there"):
         StackLogs(directory)
