@@ -57,9 +57,11 @@ class LocalService:
         self.process: subprocess.Popen[bytes] | None = None
         self._asked: float | None = None  # to end; monotonic seconds
         self._paths = {"/app": str(ROOT)} | self._mount()
-        self.environment = stack.image_environment(service) | {
-            name: self._local(value) for name, value in service.environment.items()
-        }
+        self.environment = (
+            stack.image_environment(service)
+            | (stack.env_file if "env_file" in service.node else {})
+            | {name: self._local(value) for name, value in service.environment.items()}
+        )
 
     def start(self) -> None:
         """Starts its command."""
@@ -88,9 +90,9 @@ class LocalService:
         limit = self.service.health_seconds("start_period", 0.0)
         deadline = time.monotonic() + limit
         while True:
+            check = self.check_health()
             if self.process.poll() is not None:
                 pytest.fail(f"{self.name} ended with {self.process.returncode}:\n{self.said()}")
-            check = self.check_health()
             if check.returncode == 0:
                 return
             if time.monotonic() > deadline:
@@ -175,10 +177,13 @@ class LocalService:
 
 
 class LocalStack:
-    """The services that start without a profile, or with those named."""
+    """The services that start without a profile, or with those named; `env_file` is what warmline.env says."""
 
-    def __init__(self, file: ComposeFile, directory: Path, *profiles: str) -> None:
+    def __init__(
+        self, file: ComposeFile, directory: Path, *profiles: str, env_file: Mapping[str, str] | None = None
+    ) -> None:
         self.directory = directory
+        self.env_file = dict(env_file or {})
         waves = file.waves(*profiles)
         self._ports = {service.name: _choose_ports(service) for wave in waves for service in wave}
         self._binaries = _make_binaries(directory / "bin")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from config.settings import known_variables, load_settings, secret_files
 from deploy.make_secrets import make_secrets
@@ -245,3 +246,45 @@ def test_flower_and_the_command_line_need_nothing_that_their_image_lacks() -> No
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == "warmline\n"
+
+
+def test_a_command_of_the_workers_says_so_where_their_packages_are_missing(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['numpy'] = None; from warmline.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "analyze", str(ROOT / "samples" / "calls" / "call-005-voicemail.wav")],
+        capture_output=True, text=True, check=False, cwd=ROOT, env={"PATH": "", "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("warmline: this command needs numpy, which is not installed here: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_guides_override_leaves_the_bundled_servers_out() -> None:
+    guide = (ROOT / "docs" / "docker.md").read_text()
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    merged = yaml.safe_load(FILE.read_text())
+    for name, changes in yaml.safe_load(block)["services"].items():
+        merged["services"][name] = _merged(merged["services"][name], changes)
+    file = ComposeFile(yaml.safe_dump(merged), {})
+    assert [sorted(each.name for each in wave) for wave in file.waves()] == [["api", "flower", "worker"]]
+    for name in ("api", "flower", "worker"):
+        service = file.services[name]
+        assert all(entry["required"] is False for entry in service.node["depends_on"].values())
+        ours = {key: value for key, value in service.environment.items() if key.startswith("WARMLINE_")}
+        assert ours.keys() <= known_variables().keys() | secret_files().keys()
+        assert not any("redis:6379" in value or "s3:8333" in value for value in ours.values())
+
+
+def _merged(base: Any, changes: Any) -> Any:
+    """As Compose merges files: maps key by key, all else replaced."""
+    if isinstance(base, dict) and isinstance(changes, dict):
+        return base | {key: _merged(base.get(key), value) for key, value in changes.items()}
+    return changes
+
+
+def test_the_guide_knows_every_variable_of_the_file_and_every_secret() -> None:
+    guide, text = (ROOT / "docs" / "docker.md").read_text(), FILE.read_text()
+    asked = set(re.findall(r"(?<!\$)\$\{(\w+)", text))
+    assert {name for name in asked if f"`{name}" not in guide} == set()
+    names = [*ComposeFile.read().services, *ComposeFile.read().node["secrets"]]
+    assert [name for name in names if f"`{name}`" not in guide and f"/{name}`" not in guide] == []

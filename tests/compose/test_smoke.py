@@ -12,11 +12,13 @@ import httpx
 import psutil
 import pytest
 from mypy_boto3_s3.client import S3Client
+from standardwebhooks import Webhook
 
 from deploy.make_secrets import ACCESS_KEY, make_secrets
 from tests.compose.compose_file import ROOT, ComposeFile
 from tests.compose.local_services import LocalStack
 from tests.servers import require_server, wait_until
+from tests.webhook_receiver import Receiver, running_receiver
 from warmline.local.ports import choose_port
 from warmline.local.seaweedfs import GRPC_OFFSET, seaweedfs_binary
 from warmline.local.valkey import valkey_binary
@@ -32,7 +34,14 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, secrets: Path) -> Iterator[LocalStack]:
+def receiver() -> Iterator[Receiver]:
+    """Somebody who is told when jobs end."""
+    with running_receiver() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, secrets: Path, receiver: Receiver) -> Iterator[LocalStack]:
     require_server(valkey_binary)
     require_server(seaweedfs_binary)
     ports: dict[str, str] = {}
@@ -40,7 +49,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, secrets: Path) -> Iterator[L
         taken = {int(port) + offset for port in ports.values() for offset in (0, GRPC_OFFSET)}
         ports[name] = str(choose_port(offsets=(0, GRPC_OFFSET), taken=taken))
     file = ComposeFile.read({**ports, "SECRETS_DIR": str(secrets)})
-    with LocalStack(file, tmp_path_factory.mktemp("stack")).running() as running:
+    settings = {"WARMLINE_WEBHOOKS_URLS": receiver.url, "WARMLINE_WEBHOOKS_ALLOW_PRIVATE": "true"}
+    with LocalStack(file, tmp_path_factory.mktemp("stack"), env_file=settings).running() as running:
         yield running
         running.stop()
 
@@ -81,7 +91,9 @@ def finished_jobs(api: httpx.Client, count: int) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_an_upload_becomes_a_report(stack: LocalStack, api: httpx.Client, s3: S3Client) -> None:
+def test_an_upload_becomes_a_report(
+    stack: LocalStack, api: httpx.Client, s3: S3Client, receiver: Receiver, secrets: Path
+) -> None:
     # Given what `up --wait` leaves: every service healthy. When a recording is put into the bucket
     s3.upload_file(str(CALL), "calls", "monday/billing.wav")
     # Then the store announces it, it is scored, and its report is where reports are
@@ -100,6 +112,10 @@ def test_an_upload_becomes_a_report(stack: LocalStack, api: httpx.Client, s3: S3
     )
     assert sent.is_success, sent.text
     assert {job["status"] for job in finished_jobs(api, 2)} == {"succeeded"}
+    # And whoever warmline.env names is told, and can tell by whom
+    wait_until(lambda: receiver.types == ["job.succeeded"] * 2, f"two events, not {receiver.types}")
+    for taken in receiver.taken:
+        Webhook(secret(secrets, "webhooks_secrets")).verify(taken.body, taken.headers)
 
 
 @pytest.mark.slow
@@ -151,7 +167,7 @@ def test_all_of_them_end_in_their_time_and_what_they_keep_is_there_again(
 
 def test_a_misspelled_variable_is_noticed(tmp_path: Path, secrets: Path) -> None:
     # Given a file in which somebody mistyped what one service is told
-    file = ComposeFile.read({"SECRETS_DIR": str(secrets)})
+    file = ComposeFile.read({"SECRETS_DIR": str(secrets), "API_PORT": str(choose_port())})
     api = file.services["api"]
     api.node["environment"]["WARMLINE_API_KEY_FILE"] = api.node["environment"].pop("WARMLINE_API_KEYS_FILE")
     api.node.pop("depends_on")

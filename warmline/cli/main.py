@@ -35,6 +35,9 @@ from warmline.cli import (
 )
 from warmline.jobs.errors import WarmlineError
 
+# What an installation for clients alone, as the API's image is one, does not have.
+_OF_WORKERS = {"av", "modelscope", "numpy", "openvino", "pyarrow", "soundfile", "torch"}
+
 app = typer.Typer(
     name="warmline",
     help="Scores emotion in recorded calls, in bulk, with a model that is always warm.",
@@ -94,6 +97,15 @@ def main() -> None:
     except SettingsError as error:
         print(f"warmline: {error}", file=sys.stderr)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name not in _OF_WORKERS:
+            raise
+        print(
+            f"warmline: this command needs {error.name}, which is not installed here: run "
+            "`pip install 'warmline[worker]'`, or take the worker's image.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
