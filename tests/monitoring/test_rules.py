@@ -13,6 +13,7 @@ from config.settings import WorkerSettings
 from tests.monitoring.prometheus_server import PROMETHEUS, alerts, promtool
 from tests.test_guides import anchors
 from warmline.jobs.conditions import Condition
+from warmline.jobs.errors import WarmlineError
 from workers.readiness import WATCH_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -97,3 +98,29 @@ def test_the_alerts_know_every_condition_that_is_not_well() -> None:
     asked = {name for alert in alerts().values() for name in re.findall(r'condition="(\w+)"', alert["expr"])}
     assert {each.value for each in Condition if not each.is_well} <= asked
     assert asked <= {each.value for each in Condition}
+
+
+def test_the_example_for_alertmanager_knows_the_alerts() -> None:
+    text = (PROMETHEUS / "alertmanager.yml").read_text()
+    assert set(re.findall(r"Warmline\w+", text)) - {"Warmline"} <= alerts().keys()
+    route = yaml.safe_load(text)["route"]
+    severities = {alert["labels"]["severity"] for alert in alerts().values()}
+    for child in route["routes"]:
+        (severity,) = re.findall(r'severity="(\w+)"', child["matchers"][0])
+        assert severity in severities
+
+
+def test_the_guide_explains_codes_that_there_are() -> None:
+    table = (
+        (ROOT / "docs" / "monitoring.md")
+        .read_text()
+        .partition("| code | whose business |")[2]
+        .partition("\n\n")[0]
+    )
+    told = set(re.findall(r"`([a-z_]+)`", table))
+    assert told <= codes_of(WarmlineError)
+    assert {"not_audio", "object_not_found", "worker_lost", "store_unavailable"} <= told
+
+
+def codes_of(kind: type[WarmlineError]) -> set[str]:
+    return {kind.code}.union(*(codes_of(child) for child in kind.__subclasses__()))
