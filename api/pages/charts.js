@@ -33,8 +33,8 @@ function frame(box, samples, highest, label) {
   }
   const minutes = span / 60, step = minutes > 30 ? 15 : minutes > 15 ? 5 : 2;
   for (let back = 0; back <= minutes + .01; back += step) {
-    const anchor = back === 0 ? "end" : back + step > minutes + .01 ? "start" : "middle";
-    svg.append(node("text", { x: x(now - back * 60), y: HEIGHT - 4, "text-anchor": anchor }, back ? `−${back} min` : "now"));
+    const at = x(now - back * 60), anchor = back === 0 ? "end" : at < LEFT + 20 ? "start" : "middle";
+    svg.append(node("text", { x: at, y: HEIGHT - 4, "text-anchor": anchor }, back ? `−${back} min` : "now"));
   }
   return { svg, x, y, now, span, width };
 }
