@@ -43,7 +43,10 @@ class SpotLoss:
     jobs: int
     statuses: dict[str, int]
     vanished_with: int  # jobs that ran on the host that vanished
-    again_after: list[float]  # seconds from there until each of them ran elsewhere
+    noticed_after: list[float]  # seconds from there until the ledger knew each of them lost
+    again_after: list[float]  # seconds from there until each of them ran elsewhere, where children were busy
+    missing_after: float  # seconds from there until the host's worker was reported as missing
+    missing: int  # workers that were in the end: those that had notice are not
     noticed_with: int  # jobs that ran on the host that was given notice, when it was
     handed_back: int  # attempts that it gave back unfinished
     gone_after: float  # seconds from the notice until its last process had ended
@@ -60,7 +63,9 @@ class SpotLoss:
         for what, value in (
             ("jobs", f"{self.jobs}: {', '.join(f'{count} {status}' for status, count in self.statuses.items())}"),
             ("a host vanished with jobs", str(self.vanished_with)),
-            (f"they ran elsewhere after (lease: {LEASE_SECONDS:g} s)", spread(self.again_after)),
+            (f"known to be lost after (lease: {LEASE_SECONDS:g} s)", spread(self.noticed_after)),
+            ("its worker was reported as missing after", f"{self.missing_after:.1f} s; {self.missing} in the end"),
+            ("they ran on a busy host after", spread(self.again_after)),
             (
                 "a host was given notice with jobs",
                 f"{self.noticed_with}, {self.handed_back} handed back",
@@ -128,9 +133,7 @@ class _Story:
         calls, _ = upload_calls(self._s3.settings, self._directory / "recordings", short)
         with closing(ObjectStore(self._s3.settings)) as store:
             long_calls = [
-                store.put_call(
-                    BUCKET, f"long-{n}.wav", write_noise(self._directory / "long.wav", LONG_SECONDS, n)
-                )
+                store.put_call(BUCKET, f"long-{n}.wav", write_noise(self._directory / "long.wav", LONG_SECONDS, n))
                 for n in range(2 * long)
             ]
         # Given two hosts at work
@@ -144,8 +147,11 @@ class _Story:
         on_first = self._wait_busy(first)
         vanished_at = time.time()
         self._hosts[0].cut()
+        gone = first.workers[0].process.pid
         first.lose()
-        # Then its jobs run on the other one, and a third one comes
+        # Then that is reported, its jobs run on the other one, and a third one comes
+        wait_until(lambda: gone in self._missing(), "the vanished host's worker is missing", seconds=60)
+        missing_after = time.time() - vanished_at
         third = self._start("third", 2)
         wait_until(lambda: self._all_done(on_first), "the vanished host's jobs have ended", seconds=120)
         self._wait_warm_on(third)
@@ -168,7 +174,7 @@ class _Story:
         return self._reckon(
             lines=[line for fleet in (first, second, third) for line in fleet.lines()],
             on_first=on_first, vanished_at=vanished_at, on_second=on_second, gone_after=gone_after,
-            codes=codes, seconds=seconds,
+            codes=codes, seconds=seconds, missing_after=missing_after,
         )  # fmt: skip
 
     def _start(self, name: str, host: int) -> Fleet:
@@ -203,6 +209,9 @@ class _Story:
         wait_until(busy, "a host has a long job", seconds=60, interval_seconds=0.01)
         return held
 
+    def _missing(self) -> list[int]:
+        return [silent.worker.pid for silent in self._ledger.silent()]
+
     def _all_done(self, job_ids: Sequence[str]) -> bool:
         return all(self._ledger.get(job_id).status.finished for job_id in job_ids)
 
@@ -216,20 +225,24 @@ class _Story:
         gone_after: float,
         codes: list[int],
         seconds: float,
+        missing_after: float,
     ) -> SpotLoss:
         states = books.all_jobs(self._ledger)
         reports = books.Reports.read(self._s3.settings)
         by_id = {state.job.id: state for state in states}
-        again = [
-            min(at for attempt in by_id[job_id].attempts if (at := attempt.started_at.timestamp()) > vanished_at)
-            for job_id in on_first
-            if by_id[job_id].attempt > 1
-        ]
+        noticed, again = [], []
+        for job_id in on_first:
+            attempts = by_id[job_id].attempts
+            noticed += [at.ended_at.timestamp() for at in attempts if at.outcome == "lost"]
+            again += [at.started_at.timestamp() for at in attempts if at.started_at.timestamp() > vanished_at][:1]
         return SpotLoss(
             jobs=len(states),
             statuses=dict(Counter(str(state.status) for state in states)),
             vanished_with=len(on_first),
+            noticed_after=[round(at - vanished_at, 2) for at in noticed],
             again_after=[round(at - vanished_at, 2) for at in again],
+            missing_after=round(missing_after, 1),
+            missing=len(self._missing()),
             noticed_with=len(on_second),
             handed_back=books.outcomes(states).get("handed_back", 0),
             gone_after=round(gone_after, 1),
