@@ -18,7 +18,7 @@ from warmline.jobs.deliveries import Endpoint
 from warmline.jobs.delivery_ledger import DeliveryLedger
 from warmline.jobs.errors import LedgerTooNew, LedgerUnavailable
 from warmline.jobs.feeder import Feeder
-from warmline.jobs.layout import LAYOUT, OLDEST_READER, LedgerLayout
+from warmline.jobs.layout import LAYOUT, OLDEST_READER, LedgerLayout, look_at_layout
 from warmline.jobs.ledger import Ledger
 
 
@@ -49,6 +49,28 @@ def test_the_first_that_comes_says_which_layout_it_is(ledger: Ledger, settings: 
     other.ping()
     other.close()
     assert raw.get(keys.VERSION) == written
+
+
+class SlowConnection:
+    """A real connection on which another process is quicker: it writes the key just before this one would."""
+
+    def __init__(self, connection: Any, raw: Any) -> None:
+        self._connection, self._raw = connection, raw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def send_command(self, command: str, *args: Any, **options: Any) -> None:
+        if command == "SET":
+            say(self._raw, layout=LAYOUT + 1, oldest_reader=LAYOUT)
+        self._connection.send_command(command, *args, **options)
+
+
+def test_of_two_that_come_first_at_once_one_writes_it(raw: Any) -> None:
+    connection = raw.connection_pool.get_connection()
+    look_at_layout(SlowConnection(connection, raw))
+    raw.connection_pool.release(connection)
+    assert LedgerLayout.read(raw.get(keys.VERSION)).written_by == "9.0.0"
 
 
 def test_a_newer_ledger_that_this_version_may_read_is_worked_with(
