@@ -29,6 +29,7 @@ from tests.kubernetes.objects import (
 )
 from tests.kubernetes.rendering import Object, containers_of, pod_of, read_objects, render
 from workers import probes
+from workers.liveness import LIVE_PATH, READY_PATH
 
 API_PROGRAMS = {"warmline-api", "warmline-sqs", "celery", "warmline buckets"}  # in the image without torch
 HAND_BACK_SECONDS = 30  # beyond the grace period (docs/workers.md)
@@ -116,7 +117,7 @@ def test_every_command_is_in_its_image(objects: list[Object]) -> None:
 
 
 def test_every_probe_has_a_page(objects: list[Object], paths: set[str]) -> None:
-    pages = {"api": paths, "worker": {"/live", "/ready"}, "flower": {"/healthcheck"}}
+    pages = {"api": paths, "worker": {LIVE_PATH, READY_PATH}, "flower": {"/healthcheck"}}
     for name, _, container in ours(objects):
         ports = {each["name"] for each in container.get("ports", ())}
         for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
