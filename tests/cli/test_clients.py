@@ -33,6 +33,8 @@ def test_submit_uploads_files_and_waits_for_their_reports(client: Warmline, stac
     listing = client("jobs", "--batch", batch_id).stdout
     ids = [line.split()[0] for line in listing.splitlines()[1:] if line[:1].strip()]
     reports = [Report.model_validate_json(client("report", job_id, "--json").stdout) for job_id in ids[:2]]
+    # And the logs tell of it
+    assert client("logs", "worker", "--batch", batch_id).stdout.count(" job_finished ") == 2
     assert {report.source.key for report in reports} == {f"submitted/{SAMPLES[i].name}" for i in (0, 3)}
     assert all(report.metadata == {"campaign": "x"} for report in reports)
     assert all(report.channels[0].role == "agent" for report in reports)

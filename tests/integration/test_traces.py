@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
-from config.settings import LogSettings, S3Settings, Settings, TracingSettings, process_environment
+from config.settings import LogSettings, RedisSettings, S3Settings, Settings, TracingSettings, process_environment
 from tests.api_process import ApiProcess, running_api
 from tests.integration.conftest import NewSettings
 from tests.integration.worker_process import WorkerProcess
+from tests.moto_server import AwsServer
 from tests.servers import wait_until
+from tests.sqs_process import body, record, running_sqs, uploaded
 from tests.trace_receiver import TakenSpan, TraceReceiver, running_trace_receiver
+from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import JobState, JobStatus, Source
 
 TOKEN = "receiver-t0ken-of-ours"
@@ -196,6 +201,24 @@ def test_an_upload_that_is_announced_is_part_of_the_announcement(traced: Traced,
     spans = {span.name: span for span in traced.trace_of(answer.json()["jobs"][0]["id"])}
     assert spans["submit uploads"].parent_id == spans["POST /v1/events/s3"].span_id
     assert spans["job"].parent_id == spans["submit uploads"].span_id
+
+
+def test_an_upload_that_sqs_announces_is_part_of_the_lot_it_came_in(
+    traced: Traced, aws: AwsServer, call: Source, redis_url: str, tmp_path: Path
+) -> None:
+    queue = aws.new_queue()
+    aws.send(queue, [body([record("calls", call.key, sequencer="01")])])
+    settings = traced.settings.model_copy(
+        update={"sqs": aws.sqs_settings(queue), "redis": RedisSettings(url=SecretStr(redis_url))}
+    )
+    with running_sqs(tmp_path, settings):
+        wait_until(lambda: bool(uploaded(settings.redis)), "the upload has a job")
+    (lot,) = traced.receiver.wait_named("events")
+    (submit,) = [span for span in traced.receiver.of_trace(lot.trace_id) if span.name == "submit uploads"]
+    assert (submit.parent_id, submit.service, lot.kind) == (lot.span_id, "warmline-sqs", "consumer")
+    with closing(Ledger.connect(settings.redis, settings.jobs)) as ledger:
+        (state,) = ledger.list(limit=10)
+    assert state.job.traceparent == f"00-{submit.trace_id}-{submit.span_id}-01"
 
 
 def test_jobs_succeed_while_the_receiver_is_away_and_the_log_says_so_once(traced: Traced, call: Source) -> None:
