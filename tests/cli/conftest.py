@@ -70,6 +70,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterato
         WARMLINE_MODELS_DIR=str(models_dir),
         # What these tests submit themselves is not to be scored a second time.
         WARMLINE_TRIGGERS_IGNORE_PREFIXES="submitted/,first/,night/,twice",
+        WARMLINE_WORKER_HEARTBEAT_SECONDS="2",
     )
     with running_stack(settings) as running:
         yield running

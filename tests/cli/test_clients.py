@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import closing
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -13,9 +16,11 @@ from tests.pictures_read import words
 from tests.servers import wait_until
 from warmline.calls.report import Report
 from warmline.cli.api_client import ApiClient
-from warmline.jobs.records import ExcludedRange, Options
+from warmline.jobs.ledger import Ledger
+from warmline.jobs.records import ExcludedRange, Options, WorkerState
 from warmline.local.processes import find_processes
 from warmline.local.stack import Stack
+from warmline.local.status import read_status
 from warmline.objects.store import ObjectStore
 
 
@@ -29,12 +34,12 @@ def test_submit_uploads_files_and_waits_for_their_reports(client: Warmline, stac
     assert len(batch_id) == 32
     assert "2 of 2 succeeded" in done.stderr
     assert batch_id in client("batches").stdout
+    # And the logs tell of it
+    assert client("logs", "worker", "--batch", batch_id).stdout.count(" job_finished ") == 2
     # And each job's report carries what was submitted with it
     listing = client("jobs", "--batch", batch_id).stdout
     ids = [line.split()[0] for line in listing.splitlines()[1:] if line[:1].strip()]
     reports = [Report.model_validate_json(client("report", job_id, "--json").stdout) for job_id in ids[:2]]
-    # And the logs tell of it
-    assert client("logs", "worker", "--batch", batch_id).stdout.count(" job_finished ") == 2
     assert {report.source.key for report in reports} == {f"submitted/{SAMPLES[i].name}" for i in (0, 3)}
     assert all(report.metadata == {"campaign": "x"} for report in reports)
     assert all(report.channels[0].role == "agent" for report in reports)
@@ -136,6 +141,42 @@ def test_an_upload_is_scored_without_a_word_to_us(client: Warmline, stack: Stack
         assert not {part.pid, tail.pid} & {other_part.pid, other_tail.pid}
         assert not tail.is_running()
     assert "s3://calls" in client("status").stdout
+
+
+def test_status_fails_for_a_worker_that_is_not_well(client: Warmline, stack: Stack) -> None:
+    # Given a stack that is well
+    wait_until(lambda: read_status(stack.directory).well, "all is well", seconds=60)
+    well = client("status")
+    assert well.returncode == 0, well.stdout
+    assert re.search(r"^ *lane +waiting +oldest +running", well.stdout, re.MULTILINE), well.stdout
+    assert "dead letters:" in well.stdout
+    assert re.search(r"^worker-\d+@\S+: ok, (\d+) of \1 children warm", well.stdout, re.MULTILINE), well.stdout
+    pages = re.search(r"http://127\.0\.0\.1:\d+/live", well.stdout)
+    assert pages, well.stdout
+    assert httpx.get(pages[0], trust_env=False).json() == {"status": "alive"}
+    # When its worker is frozen
+    (worker,) = [psutil.Process(state.pid) for state in _alive(stack)]
+    worker.suspend()
+    try:
+        wait_until(lambda: _alive(stack) == (), "its heart stands still", seconds=30)
+        status = client("status")
+    finally:
+        worker.resume()
+    # Then that is told, and what to look at
+    assert status.returncode == 1
+    assert "missing, see below" in status.stdout
+    assert re.search(r"^worker-\d+@\S+: missing", status.stdout, re.MULTILINE)
+    assert "No heartbeat for" in status.stdout
+    # When it is killed, then another one takes its place, and nobody is missing
+    worker.kill()
+    successor = lambda: [state.pid for state in _alive(stack) if state.warm] not in ([], [worker.pid])  # noqa: E731
+    wait_until(successor, "another worker is warm", seconds=90)
+    wait_until(lambda: read_status(stack.directory).well, "and well", seconds=60)
+
+
+def _alive(stack: Stack) -> tuple[WorkerState, ...]:
+    with closing(Ledger.connect(stack.settings.redis, stack.settings.jobs)) as ledger:
+        return ledger.workers()
 
 
 def _uploads_processes(stack: Stack) -> list[psutil.Process]:

@@ -148,8 +148,6 @@ def _left_waiting(worker: WorkerState, waiting: Mapping[Lane, float], stalled_se
     """
     return [
         lane
-        for lane in worker.lanes
-        if lane in worker.hungry_seconds
-        and lane in waiting
-        and min(worker.hungry_seconds[lane], waiting[lane]) >= stalled_seconds
+        for lane, hungry_seconds in worker.hungry_seconds.items()  # its own lanes, as far as it has room
+        if lane in waiting and min(hungry_seconds, waiting[lane]) >= stalled_seconds
     ]

@@ -194,5 +194,9 @@ def test_it_is_not_ready_while_redis_is_away() -> None:
     with closing(Ledger.connect(RedisSettings(url=SecretStr(NOWHERE)), JobsSettings())) as nowhere:
         body = make(nowhere)
         body.warm_up()
+        body.heart.vitals.look([1], planned=1)
+        assert body.heart.vitals.hungry_seconds()
         body.heart.beat(body.celery)
         assert body.says("/ready") == (503, "redis")
+        # And what it could not take meanwhile is not held against it
+        assert body.heart.vitals.hungry_seconds() == {}
