@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
+from api.dashboard_paths import PATHS
 from warmline.jobs import errors
 from warmline.jobs.errors import PermanentError, TransientError, WarmlineError
 from warmline.telemetry.tracing import current
@@ -258,6 +259,8 @@ async def _on_http_exception(request: Request, error: HTTPException) -> JSONResp
 
 def _allowed_methods(request: Request) -> list[str]:
     """All methods of this address: the router, which tries one route after the other, names the first route's."""
+    if request.url.path in PATHS:
+        return ["GET"]  # a page, which is not in the description
     paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
     fitting = (
         operations

@@ -43,6 +43,7 @@ class Site:
         self.api = self._running.enter_context(running_api(*self._given, **self._variables))
 
     def stop(self) -> None:
+        self.api.process.kill()
         self._running.close()
 
 
@@ -96,6 +97,7 @@ def test_a_wrong_key_is_told_in_a_sentence_and_not_kept(browser: Browser, site: 
     assert [line for line in browser.complaints() if not any(each in line for each in expected)] == []
 
 
+@pytest.mark.slow
 def test_with_the_key_it_shows_calls_as_they_are_worked_on(
     browser: Browser, site: Site, worker: WorkerProcess, call: Source, tmp_path: Path
 ) -> None:

@@ -165,6 +165,8 @@ def test_the_page_s_files_are_open_and_let_nothing_else_in(api: ApiProcess, path
     )
     for secret in KEYS:
         assert secret not in answer.text
+    other = httpx.post(f"{api.url}{path}", trust_env=False)
+    assert (other.status_code, other.headers["allow"]) == (405, "GET")
 
 
 def test_the_page_says_that_it_needs_a_key(api: ApiProcess) -> None:
