@@ -73,15 +73,15 @@ def do_some_work(stack: WatchedStack, directory: Path) -> None:
     for job in jobs:
         stack.worker.wait_finished(job)
         assert stack.get(f"{stack.api.url}/v1/jobs/{job}").status_code == 200
-    stack.wait_seen(
-        "sum(warmline_jobs_total)", lambda ended: ended == len(jobs), "Prometheus has seen that all jobs ended"
-    )
     wait_until(lambda: len(stack.receiver.taken) == len(jobs), "the receiver was told of all jobs")
-    stack.wait_seen(
-        'sum(warmline_webhook_attempts_total{outcome="delivered"})',
-        lambda delivered: delivered == len(jobs),
-        "Prometheus has seen that all webhooks were delivered",
-    )
+    for expr, wanted in (
+        ("sum(warmline_jobs_total)", len(jobs)),
+        ("sum(warmline_jobs_ended_total)", len(jobs)),
+        ("sum(warmline_queue_jobs)", 0),
+        ('sum(warmline_http_requests_total{route="/v1/jobs/{job_id}"})', len(jobs)),
+        ('sum(warmline_webhook_attempts_total{outcome="delivered"})', len(jobs)),
+    ):
+        stack.wait_seen(expr, lambda seen, wanted=wanted: seen == wanted, f"{expr} is {wanted}")  # type: ignore[misc]
 
 
 def test_the_figures_are_those_of_the_work_that_was_done(stack: WatchedStack) -> None:

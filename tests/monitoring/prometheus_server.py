@@ -127,6 +127,7 @@ def running_prometheus(directory: Path, targets: Mapping[str, Sequence[str]], to
     ]
     with (
         httpx.Client(trust_env=False) as client,
-        running(command, directory / "prometheus.log", answers, directory=directory),
+        running(command, directory / "prometheus.log", answers, directory=directory) as process,
     ):
         yield Prometheus(url=url, client=client)
+        process.kill()  # what it has written is for nobody
