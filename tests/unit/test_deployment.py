@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 import shutil
@@ -121,6 +122,11 @@ def test_the_guide_reckons_with_what_was_measured() -> None:
     assert f"${requests_price(1_000_000, heads=1, gets=1, puts=1):.2f} at AWS" in as_prose(GUIDE)
     assert GPU.price is not None
     assert f"an RTFx of {rtfx_that_pays(GPU.price, MEASURED[0]):.0f} on" in as_prose(GUIDE)
+
+
+def test_the_guide_builds_the_version_that_the_manifests_ask_for() -> None:
+    versions = set(re.findall(r"\bwarmline-(?:api|worker):([\w.]+)", GUIDE))
+    assert versions == {importlib.metadata.version("warmline")}
 
 
 def test_the_arithmetic() -> None:
