@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import ApiSettings, FlowerSettings, Settings, StackSettings
+from config.settings import ApiSettings, FlowerSettings, MetricsSettings, Settings, StackSettings
 from warmline.local.addresses import Addresses
 from warmline.local.ports import choose_port, is_free
 
 
 def settings(**ports: int) -> Settings:
-    names = {"valkey": choose_port(), "s3": choose_port(), "api": choose_port(), "flower": choose_port(), **ports}
+    names = {name: choose_port() for name in ("valkey", "s3", "api", "flower", "worker")} | ports
     return Settings(
         stack=StackSettings(valkey_port=names["valkey"], s3_port=names["s3"]),
         api=ApiSettings(port=names["api"]),
         flower=FlowerSettings(port=names["flower"]),
+        metrics=MetricsSettings(port=names["worker"]),
     )
 
 
@@ -47,7 +48,7 @@ def test_companions_must_be_free_too() -> None:
 def test_addresses_are_the_usual_ones_and_the_same_at_the_next_start(tmp_path: Path) -> None:
     wanted = settings()
     first = Addresses.keep(tmp_path / "ports.json", wanted)
-    assert (first.valkey, first.s3.s3, first.api, first.flower) == first.usual
+    assert (first.valkey, first.s3.s3, first.api, first.flower, first.worker) == first.usual
     assert Addresses.keep(tmp_path / "ports.json", wanted) == first
 
 
@@ -64,10 +65,14 @@ def test_a_port_that_was_taken_once_is_replaced_for_good(tmp_path: Path) -> None
     assert Addresses.keep(tmp_path / "ports.json", other).api == other.api.port
 
 
-def test_two_parts_that_ask_for_one_port_get_two(tmp_path: Path) -> None:
+def test_parts_that_ask_for_one_port_each_get_one(tmp_path: Path) -> None:
     port = choose_port()
-    chosen = Addresses.keep(tmp_path / "ports.json", settings(api=port, flower=port, valkey=port))
-    assert len({chosen.api, chosen.flower, chosen.valkey}) == 3
+    chosen = Addresses.keep(tmp_path / "ports.json", settings(api=port, flower=port, valkey=port, worker=port))
+    assert len({chosen.api, chosen.flower, chosen.valkey, chosen.worker}) == 4
+
+
+def test_a_worker_that_is_to_serve_no_pages_gets_no_port(tmp_path: Path) -> None:
+    assert Addresses.keep(tmp_path / "ports.json", settings(worker=0)).worker == 0
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"usual": [1, 2, 3, 4]}'])
