@@ -54,7 +54,7 @@ class WorkerMetrics:
         )
         self._wait_seconds = Histogram(
             "warmline_job_wait_seconds",
-            "From a job's acceptance to its first claim.",
+            "Since a job could be taken until it was, the first time.",
             ("lane",),
             buckets=WAIT_SECONDS,
             registry=registry,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +40,7 @@ class SpeechModel:
 
     def __init__(self) -> None:
         """Raises ModelUnusable where the installation lacks the model's file."""
-        import onnxruntime
-
+        onnxruntime = _import_onnxruntime()
         options = onnxruntime.SessionOptions()
         # Cores are shared out among worker processes; one core is hundreds of times faster than real time.
         options.intra_op_num_threads = 1
@@ -89,3 +91,9 @@ def _find_model_file() -> Path:
     if spec is None or spec.origin is None:
         raise ModelUnusable("silero-vad is not installed; install silero-vad==6.2.3.")
     return Path(spec.origin).parent / "data" / _MODEL_FILE
+
+
+def _import_onnxruntime() -> ModuleType:
+    """Its Linux wheel would tell Microsoft how it is used: forbidden before it is loaded, when it begins to."""
+    os.putenv("ORT_DISABLE_TELEMETRY", "1")
+    return importlib.import_module("onnxruntime")

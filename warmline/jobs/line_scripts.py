@@ -111,6 +111,7 @@ for _, member in ipairs(due) do
   local lane, id = string.match(member, '^(%a+):(%x+)$')
   if redis.call('HGET', JOB .. id, 'status') == 'queued' then
     redis.call('HDEL', JOB .. id, 'retry_at_ms')
+    redis.call('HSET', JOB .. id, 'queued_ms', whole(now_ms()))  -- it waits from now on
     stand_in_line(id, lane)
   end
 end

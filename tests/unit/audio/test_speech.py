@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -50,3 +52,13 @@ def test_digital_silence_is_no_speech_and_leaves_nothing_behind() -> None:
     # Then the mute holds no speech, and what comes after it is heard as if it came first
     assert during.tolist() == [0.0] * 100
     assert np.array_equal(before, after)
+
+
+def test_the_runtime_tells_nobody_that_it_was_used(tmp_path: Path) -> None:
+    # Given a process that has a home of its own
+    script = "from warmline.audio.speech import SpeechModel; SpeechModel(); import time; time.sleep(0.5)"
+    root = Path(__file__).parents[3]
+    # When it loads the model
+    subprocess.run([sys.executable, "-c", script], env={"HOME": str(tmp_path)}, cwd=root, check=True)
+    # Then there is no device id in it, and no store of events to be sent
+    assert list(tmp_path.rglob("*")) == []
