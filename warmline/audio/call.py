@@ -48,7 +48,7 @@ class CallAudio:
     `channels`          what was heard in each, besides its windows
     `meter`             what was measured at the recording's own rate
     `stage_seconds`     wall seconds spent on `decode` (resampling included) and on `speech`
-    `stage_spans`       from when to when that was, by `time.perf_counter()`; they take turns, and wait for the reader
+    `stage_spans`       from when to when that was, by `time.perf_counter()`; in turns
     """
 
     def __init__(self, decoder: Decoder, limits: AudioSettings, on_audio: OnAudio | None = None) -> None:
