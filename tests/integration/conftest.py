@@ -121,7 +121,8 @@ def long_call(s3_settings: S3Settings, tmp_path_factory: pytest.TempPathFactory)
     path = tmp_path_factory.mktemp("calls") / "long.wav"
     samples, rate_hz = soundfile.read(CALL)
     soundfile.write(path, np.tile(samples, (25, 1)), rate_hz, subtype="ULAW")
-    return ObjectStore(s3_settings).put_call("calls", "workers/long-call.wav", path)
+    with closing(ObjectStore(s3_settings)) as store:
+        return store.put_call("calls", "workers/long-call.wav", path)
 
 
 @pytest.fixture(scope="session")
