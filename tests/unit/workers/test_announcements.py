@@ -41,8 +41,8 @@ def test_half_a_line_is_kept_for_later_and_nonsense_is_left_out() -> None:
     # Given a writer that was killed in the middle, and one that goes on
     announcements = Announcements()
     line = b'{"warm":' + child_state(7).model_dump_json().encode() + b"}\n"
-    os.write(announcements._write_end, b'{"warm":{"pi\n' + line[:20])
+    os.write(announcements.write_fileno(), b'{"warm":{"pi\n' + line[:20])
     assert announcements.read() == []
     # When the rest comes, then it is understood
-    os.write(announcements._write_end, line[20:])
+    os.write(announcements.write_fileno(), line[20:])
     assert announcements.read() == [child_state(7)]
