@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-import psutil
 import structlog
 
 from config.settings import WorkerSettings
@@ -22,6 +21,7 @@ from warmline.jobs.conditions import DEATHS_WINDOW_SECONDS
 from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import WorkerState
+from workers.processes import is_alive
 from workers.supervision import Children
 from workers.vitals import Vitals
 
@@ -140,4 +140,4 @@ class Heart:
     def _is_dead_and_from_here(self, past: WorkerState, own_name: str) -> bool:
         if past.name == own_name:  # a container that was started again has the same host, and the same pids
             return past.started_at != self._started_at
-        return past.host == socket.gethostname() and not psutil.pid_exists(past.pid)
+        return past.host == socket.gethostname() and not is_alive(past.pid)

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import psutil
 import structlog
 
 from config.settings import Settings
@@ -33,6 +32,7 @@ from warmline.telemetry.tracing import Tracing, current, span
 from workers.drain import DrainFlag
 from workers.keeper import Keeper
 from workers.lease import Cancelled, Draining, Lease, Stopped
+from workers.processes import is_alive
 from workers.publishing import Publisher
 from workers.pulse import Pulse, Sign
 from workers.scratch import Scratch
@@ -143,7 +143,7 @@ class Desk:
         """The job is not ours. Where a process of this worker held it and died, the ledger is told so."""
         if refusal.reason == "leased" and refusal.holder is not None:
             worker, _, pid = refusal.holder.rpartition("/")
-            if worker == self.worker and not _is_alive(int(pid)):
+            if worker == self.worker and not is_alive(int(pid)):
                 self.ledger.lost(job.id, refusal.holder)
                 log.warning("job_of_dead_process", holder=refusal.holder)
                 return
@@ -313,13 +313,6 @@ def retry_seconds(first: float, failures: int) -> float:
     The chance keeps jobs that failed together (a store that restarted) from coming back together.
     """
     return first * 2.0 ** (failures - 1) * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def attempt_seen(

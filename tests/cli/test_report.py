@@ -68,7 +68,7 @@ def test_what_cannot_be_drawn_is_said_in_a_sentence(
 
 def test_what_is_no_report_is_said_in_a_sentence(warmline: Warmline, file: Path) -> None:
     for key, sentence in [
-        (SAMPLES[0], "is no report"),
+        (SAMPLES[0], "no report: "),
         (file.parent, "--plot FILE draws their overview"),
     ]:
         done = warmline("report", key, **NO_SERVERS)

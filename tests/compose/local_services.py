@@ -171,9 +171,9 @@ class LocalService:
         for inside, here in self._stack.ports_of(self.name).items():
             text = re.sub(rf"(?<![\w.]){inside}(?![\w.])", str(here), text)
         text = text.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - replaced, not bound
-        for inside, path in self._paths.items():
-            text = re.sub(rf"(?<![\w./]){re.escape(inside)}(?=[/\s\"')]|$)", path, text)
-        return text
+        # All at once: what a path becomes may itself begin like another one, as below /tmp.
+        places = "|".join(re.escape(inside) for inside in sorted(self._paths, key=len, reverse=True))
+        return re.sub(rf"(?<![\w./])({places})(?=[/\s\"')]|$)", lambda found: self._paths[found[1]], text)
 
 
 class LocalStack:

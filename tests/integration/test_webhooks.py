@@ -273,6 +273,7 @@ def test_the_api_s_settings_switch_webhooks_off_and_a_worker_s_do_not(
     end_jobs(ledger, 1)
     assert (deliveries.state().waiting, deliveries.state().delivering) == (1, False)
     second = start(receiver)
+    wait_until(lambda: deliveries.state().delivering, "it delivers", interval_seconds=0.001)
     start()  # an API without addresses, while another one still delivers
     wait_until(lambda: len(receiver.taken) == 1, "it is told")
     time.sleep(1.2)

@@ -79,9 +79,13 @@ def test_a_job_is_counted_with_all_its_stages(worker: WorkerProcess, call: Sourc
         "warmline_rtfx_count",
         "warmline_s3_requests_total operation=HeadObject outcome=ok",
         "warmline_s3_requests_total operation=GetObject outcome=ok",
-        "warmline_s3_requests_total operation=PutObject outcome=ok",
     ):
         assert after[name] == before.get(name, 0) + 1, name
+    # The report may be there already, of another test's job: then S3 says so, and that is no error.
+    puts = [
+        f"warmline_s3_requests_total operation=PutObject outcome={outcome}" for outcome in ("ok", "precondition")
+    ]
+    assert sum(after[name] - before[name] for name in puts) == 1
     grown = {name: after[name] - before[name] for name in ("warmline_audio_seconds_total", "warmline_rtfx_sum")}
     assert grown["warmline_audio_seconds_total"] == pytest.approx(24, abs=1)
     assert grown["warmline_rtfx_sum"] > 1
