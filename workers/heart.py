@@ -140,4 +140,6 @@ class Heart:
     def _is_dead_and_from_here(self, past: WorkerState, own_name: str) -> bool:
         if past.name == own_name:  # a container that was started again has the same host, and the same pids
             return past.started_at != self._started_at
-        return past.host == socket.gethostname() and not is_alive(past.pid)
+        # One that beat when this one had begun already was a neighbour: nobody has taken its place.
+        is_earlier = past.seen_at <= self._started_at
+        return is_earlier and past.host == socket.gethostname() and not is_alive(past.pid)

@@ -120,8 +120,8 @@ def test_what_a_killed_part_leaves_does_not_work_beside_its_successor(start: Cal
     # Given a part with a child, as a worker has
     stack = start("parent and child")
     stack.wait_for("READY")
+    wait_until(lambda: len(stack.pids_of_all("worker")) == 2, "the child is there, too")
     before = stack.pids_of_all("worker")
-    assert len(before) == 2
     # When the parent is killed, which leaves the child without one
     os.kill(stack.pid_of("worker"), signal.SIGKILL)
     wait_until(lambda: stack.output.read_text().count("PartReady worker") == 2, "the worker runs again")

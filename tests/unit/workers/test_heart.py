@@ -10,8 +10,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from pydantic import SecretStr
 
@@ -129,6 +131,32 @@ def test_a_worker_takes_the_place_of_those_that_died_on_its_host(ledger: Ledger)
     body.heart.beat(body.celery)
     (own,) = ledger.workers()
     assert own.recent_deaths == 1 + 1 + 1
+
+
+def test_nobody_takes_the_place_of_a_neighbour(ledger: Ledger) -> None:
+    # Given a worker that was alive when this one began, and died after that
+    body = make(ledger)
+    later = datetime.now(UTC) + timedelta(seconds=1)
+    ledger.beat(state_of("beside@here", dead_pid(), seen_at=later), ttl_seconds=0.001, remembered_seconds=60)
+    wait_until(lambda: len(ledger.silent()) == 1, "it is missing", seconds=5)
+    # When this one's heart goes on
+    body.heart.beat(body.celery)
+    # Then it is missing still
+    assert [each.worker.name for each in ledger.silent()] == ["beside@here"]
+
+
+def test_one_that_ended_and_that_nobody_asked_for_is_dead(ledger: Ledger) -> None:
+    # Given a zombie, as there are in a container whose first process asks for none
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE, "it has ended")
+    ledger.beat(state_of("crashed@here", process.pid), ttl_seconds=0.001, remembered_seconds=60)
+    wait_until(lambda: len(ledger.silent()) == 1, "it is missing", seconds=5)
+    # When a worker is started in its place
+    body = make(ledger)
+    body.heart.beat(body.celery)
+    # Then it is missing no more
+    assert ledger.silent() == ()
+    process.wait()
 
 
 def test_a_container_that_is_started_again_and_again_is_seen_to_loop(ledger: Ledger) -> None:
