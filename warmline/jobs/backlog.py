@@ -18,7 +18,7 @@ from warmline.jobs import keys
 from warmline.jobs.connection import redis_answers
 from warmline.jobs.fleet import Fleet
 from warmline.jobs.queue import QUEUES, RETRY_QUEUE, job_id_of_message
-from warmline.jobs.records import JobStatus, Lane, Record
+from warmline.jobs.records import JobStatus, Lane, Record, WorkerState
 
 LANES: Final[tuple[Lane, ...]] = get_args(Lane)
 MOST_LINES: Final = 200  # of a lane, that are looked at for the oldest job; batches in line are seldom more
@@ -63,8 +63,8 @@ class BacklogLedger(Fleet):
     """The part of the ledger that counts what is to be done."""
 
     @redis_answers()
-    def backlog(self) -> Backlog:
-        """How much work there is. Raises LedgerUnavailable."""
+    def backlog(self, alive: Sequence[WorkerState] | None = None) -> Backlog:
+        """How much work there is. Raises LedgerUnavailable. `alive`: the workers, where they are known already."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.hgetall(keys.WAITING)
@@ -81,7 +81,8 @@ class BacklogLedger(Fleet):
             pipe.zcount(keys.DELAYED, "-inf", now_ms)
             pipe.zcount(keys.DELAYED, f"({now_ms}", "+inf")
             due, delayed = pipe.execute()
-        running_in, workers = self._running_in(leased), self.workers()
+        running_in = self._running_in(leased)
+        workers = self.workers() if alive is None else alive
         queues = {lane: self._queue(lane, length, now_ms) for lane, length in zip(LANES, sent, strict=True)}
         waiting = {lane: int(in_line.get(lane, 0)) + queues[lane].waiting for lane in LANES}
         all_waiting = sum(waiting.values()) + retries + due

@@ -75,8 +75,8 @@ class FleetLedger(BacklogLedger):
 
     def fleet(self, *, stalled_seconds: float) -> FleetState:
         """How all workers are. Raises LedgerUnavailable."""
-        backlog = self.backlog()
         alive, silent = self.everyone()
+        backlog = self.backlog(alive)
         waiting = oldest_waiting(backlog)
         conditions = [
             *(condition_of(worker, waiting=waiting, stalled_seconds=stalled_seconds) for worker in alive),
