@@ -29,8 +29,8 @@ log = structlog.get_logger()
 
 BEATS_TO_LIVE = 3  # a worker whose heart missed so many beats is missing
 MOST_REASON = 900  # characters
-# A worker that is started again after a crash looks so long for what the crashed one left: until that has missed
-# its beats, and some more.
+# A worker that is started again after a crash looks so long for what the crashed one left: a process that is being
+# killed may take a moment to die.
 SUCCESSION_BEATS = 2 * BEATS_TO_LIVE
 
 
@@ -125,7 +125,7 @@ class Heart:
         """
         alive, silent = self.ledger.everyone()
         ages = {each.worker.name: each.seconds for each in silent}
-        for past in (*alive, *(each.worker for each in silent)):
+        for past in (*alive, *(each.worker for each in silent)):  # one that was killed a moment ago counts as alive
             if not self._is_dead_and_from_here(past, own_name):
                 continue
             life = past.name, past.started_at
@@ -134,7 +134,7 @@ class Heart:
                 seconds_ago = ages.get(past.name, 0.0)
                 if seconds_ago < DEATHS_WINDOW_SECONDS:
                     self._children.inherit_deaths(1 + past.recent_deaths, seconds_ago=seconds_ago)
-            if past.name in ages and past.name != own_name:
+            if past.name != own_name:
                 self.ledger.leave(past.name)
 
     def _is_dead_and_from_here(self, past: WorkerState, own_name: str) -> bool:
