@@ -125,7 +125,8 @@ class Heart:
         """
         alive, silent = self.ledger.everyone()
         ages = {each.worker.name: each.seconds for each in silent}
-        for past in (*alive, *(each.worker for each in silent)):  # one that was killed a moment ago counts as alive
+        # One that was killed a moment ago counts as alive until its beats are missed.
+        for past in (*alive, *(each.worker for each in silent)):
             if not self._is_dead_and_from_here(past, own_name):
                 continue
             life = past.name, past.started_at
