@@ -61,7 +61,8 @@ class Services:
         s3 = settings.s3.model_copy(update={"timeout_seconds": min(settings.s3.timeout_seconds, STORE_SECONDS)})
         fleet = FleetLedger.connect(redis, settings.jobs)
         deliveries = DeliveryLedger.connect(redis, settings.jobs)
-        metrics = ApiMetrics(FleetFigures(settings.worker, fleet, deliveries))
+        glance = FleetGlance(fleet, stalled_seconds=settings.worker.stalled_seconds)
+        metrics = ApiMetrics(FleetFigures(glance, fleet, deliveries))
         store = ObjectStore(s3, attempts=STORE_ATTEMPTS, seen=metrics.store.seen)
         uploads = UploadLedger.connect(redis, settings.jobs)
         rules = Rules.load(settings)
@@ -77,7 +78,7 @@ class Services:
             presigner=Presigner(s3),
             sns=Sns(settings.triggers),
             fleet=fleet,
-            glance=FleetGlance(fleet, stalled_seconds=settings.worker.stalled_seconds),
+            glance=glance,
             metrics=metrics,
         )
 

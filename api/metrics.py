@@ -7,8 +7,6 @@ queue.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,7 +15,7 @@ from prometheus_client import Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from config.settings import WorkerSettings
+from api.glance import FleetGlance
 from warmline.jobs.backlog import Backlog
 from warmline.jobs.conditions import FleetLedger, FleetState
 from warmline.jobs.delivery_ledger import DeliveryLedger
@@ -26,7 +24,6 @@ from warmline.telemetry.counters import StoreRequests, WebhookPosts, new_registr
 
 log = structlog.get_logger()
 
-FLEET_SECONDS: Final = 1.0  # how old the fleet's figures may be: several may scrape at once
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER: Final = "other"  # a method or an address that there is not
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -71,29 +68,19 @@ class ApiMetrics:
 class FleetFigures(Collector):
     """How the fleet stands, in Prometheus' words."""
 
-    def __init__(self, settings: WorkerSettings, fleet: FleetLedger, deliveries: DeliveryLedger) -> None:
-        self._settings = settings
+    def __init__(self, glance: FleetGlance, fleet: FleetLedger, deliveries: DeliveryLedger) -> None:
+        self._glance = glance
         self._fleet = fleet
         self._deliveries = deliveries
-        self._reading = threading.Lock()
-        self._read_at = -FLEET_SECONDS
-        self._figures: list[Metric] = []
 
     def describe(self) -> list[Metric]:
         """Nothing: what there is depends on Redis."""
         return []
 
     def collect(self) -> list[Metric]:
-        """Asks the ledger, unless it did so a moment ago."""
-        with self._reading:
-            if time.monotonic() - self._read_at >= FLEET_SECONDS:
-                self._figures = self._ask()
-                self._read_at = time.monotonic()
-            return self._figures
-
-    def _ask(self) -> list[Metric]:
+        """Asks the ledger."""
         try:
-            state = self._fleet.fleet(stalled_seconds=self._settings.stalled_seconds)
+            state = self._glance.state()
             figures = [*_work(state.backlog), *_workers(state), *self._ends(), *self._others()]
         except LedgerUnavailable as error:
             log.warning("metrics_without_redis", error=error.message)
