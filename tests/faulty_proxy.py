@@ -29,6 +29,7 @@ class Mode(Enum):
     LOSE_REQUEST = auto()  # the connection is reset before the store has seen the request
     LOSE_ANSWER = auto()  # the store does what was asked, and the connection is reset before its answer
     CUT = auto()  # the connection is reset after `answer_bytes` of the answer
+    STALL = auto()  # nothing more comes after `answer_bytes` of the answer
     SLOW = auto()  # the answer's body comes at `bytes_per_second`
 
 
@@ -168,9 +169,13 @@ class FaultyProxy:
                 self.answered.append((method.decode(), target.decode(), status))
             if fault is not None and fault.mode is Mode.LOSE_ANSWER:
                 continue
-            if fault is not None and fault.mode is Mode.CUT and sent_bytes + len(chunk) > fault.answer_bytes:
+            breaks_off = fault is not None and fault.mode in {Mode.CUT, Mode.STALL}
+            if breaks_off and sent_bytes + len(chunk) > fault.answer_bytes:
                 client.sendall(chunk[: fault.answer_bytes - sent_bytes])
-                _reset(client)
+                if fault.mode is Mode.CUT:
+                    _reset(client)
+                else:
+                    self._over.wait(30)
                 return
             if fault is not None and fault.mode is Mode.SLOW:
                 if not self._trickle(chunk, client, fault.bytes_per_second):

@@ -16,7 +16,7 @@ from mypy_boto3_s3.client import S3Client
 from pydantic import SecretStr
 
 from config.settings import S3Settings
-from tests.integration.failing_line import FailingLine
+from tests.faulty_proxy import Fault, FaultyProxy, Mode
 from warmline.jobs.errors import (
     BucketNotAllowed,
     ObjectChanged,
@@ -214,20 +214,22 @@ def test_a_store_that_is_not_there_is_unavailable_at_once(s3_settings: S3Setting
             assert time.perf_counter() - started < 8.0  # three attempts, and the waits between them
 
 
-@pytest.mark.parametrize("stall", [False, True], ids=["cut", "silent"])
+@pytest.mark.parametrize("mode", [Mode.CUT, Mode.STALL])
 def test_a_body_that_ends_early_is_unavailable_and_leaves_nothing(
-    store: ObjectStore, s3_settings: S3Settings, upload: Callable[..., Source], tmp_path: Path, stall: bool
+    store: ObjectStore, s3_settings: S3Settings, upload: Callable[..., Source], tmp_path: Path, mode: Mode
 ) -> None:
     source = upload("long.wav", b"x" * 3_000_000)
     facts = store.head(source)
     with (
-        FailingLine(s3_settings.endpoint_url, after_bytes=1_000_000, stall=stall) as line,
-        closing(with_(s3_settings, endpoint_url=line.address, timeout_seconds=1.0)) as broken,
+        FaultyProxy(s3_settings.endpoint_url) as proxy,
+        closing(with_(s3_settings, endpoint_url=proxy.address, timeout_seconds=1.0)) as broken,
     ):
+        proxy.fail(Fault(mode=mode, answer_bytes=1_000_000))
         started = time.perf_counter()
         with pytest.raises(StoreUnavailable, match=r"long\.wav"):
             broken.fetch(source, tmp_path / "call", expected=facts)
-        assert time.perf_counter() - started < 5.0
+        assert proxy.failed
+        assert time.perf_counter() - started < 25.0  # the proxy would be silent for 30 s
     assert not (tmp_path / "call").exists()
 
 
