@@ -200,7 +200,7 @@ class Backlog:
                 return self._waiting() < backlog
             return False
 
-        wait_until(going, "the workers go on", seconds=60)
+        wait_until(going, "the workers go on")
 
     def _waiting(self) -> int:
         return self._accepted - sum(self._count_ended().values())

@@ -150,7 +150,7 @@ class _Story:
         gone = first.workers[0].process.pid
         first.lose()
         # Then that is reported, its jobs run on the other one, and a third one comes
-        wait_until(lambda: gone in self._missing(), "the vanished host's worker is missing", seconds=60)
+        wait_until(lambda: gone in self._missing(), "the vanished host's worker is missing")
         missing_after = time.time() - vanished_at
         third = self._start("third", 2)
         wait_until(lambda: self._all_done(on_first), "the vanished host's jobs have ended", seconds=120)
@@ -169,7 +169,7 @@ class _Story:
             seconds=120,
         )
         seconds = time.time() - started
-        wait_until(lambda: not books.left_in_redis(self._redis.url), "nothing is left in Redis", seconds=60)
+        wait_until(lambda: not books.left_in_redis(self._redis.url), "nothing is left in Redis")
         codes += third.stop()
         return self._reckon(
             lines=[line for fleet in (first, second, third) for line in fleet.lines()],
@@ -206,7 +206,7 @@ class _Story:
             held[:] = [job_id for job_id in self._ids if _runs_in(self._ledger.get(job_id), pids)]
             return bool(held)
 
-        wait_until(busy, "a host has a long job", seconds=60, interval_seconds=0.01)
+        wait_until(busy, "a host has a long job", interval_seconds=0.01)
         return held
 
     def _missing(self) -> list[int]:

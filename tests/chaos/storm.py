@@ -261,7 +261,6 @@ class Storm:
         wait_until(
             lambda: not any(self._ledger.list(status=status) for status in (JobStatus.QUEUED, JobStatus.RUNNING)),
             "nothing waits or runs",
-            seconds=60,
         )
 
     def _replay(self, states: list[JobState]) -> tuple[int, int]:

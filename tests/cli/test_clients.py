@@ -122,7 +122,7 @@ def test_an_upload_is_scored_without_a_word_to_us(client: Warmline, stack: Stack
                 found[:] = [state.job.id for state in api.jobs(limit=1000) if state.job.source.key == key]
                 return bool(found)
 
-            wait_until(has_job, f"{key} has a job", seconds=60)
+            wait_until(has_job, f"{key} has a job")
             assert len(found) == 1
             return found[0]
 
@@ -145,7 +145,7 @@ def test_an_upload_is_scored_without_a_word_to_us(client: Warmline, stack: Stack
 
 def test_status_fails_for_a_worker_that_is_not_well(client: Warmline, stack: Stack) -> None:
     # Given a stack that is well
-    wait_until(lambda: read_status(stack.directory).well, "all is well", seconds=60)
+    wait_until(lambda: read_status(stack.directory).well, "all is well")
     well = client("status")
     assert well.returncode == 0, well.stdout
     assert re.search(r"^ *lane +waiting +oldest +running", well.stdout, re.MULTILINE), well.stdout
@@ -158,7 +158,7 @@ def test_status_fails_for_a_worker_that_is_not_well(client: Warmline, stack: Sta
     (worker,) = [psutil.Process(state.pid) for state in _alive(stack)]
     worker.suspend()
     try:
-        wait_until(lambda: _alive(stack) == (), "its heart stands still", seconds=30)
+        wait_until(lambda: _alive(stack) == (), "its heart stands still")
         status = client("status")
     finally:
         worker.resume()
@@ -171,7 +171,7 @@ def test_status_fails_for_a_worker_that_is_not_well(client: Warmline, stack: Sta
     worker.kill()
     successor = lambda: [state.pid for state in _alive(stack) if state.warm] not in ([], [worker.pid])  # noqa: E731
     wait_until(successor, "another worker is warm", seconds=90)
-    wait_until(lambda: read_status(stack.directory).well, "and well", seconds=60)
+    wait_until(lambda: read_status(stack.directory).well, "and well")
 
 
 def _alive(stack: Stack) -> tuple[WorkerState, ...]:

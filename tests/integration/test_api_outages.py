@@ -117,7 +117,7 @@ def test_without_redis_every_answer_is_503_at_once_and_with_it_all_is_well_again
 
     # When Redis is back, then so is the API, and the job that was accepted
     with start(redis):
-        wait_until(lambda: client.get("/v1/jobs").status_code == 200, "the API finds Redis again", seconds=5)
+        wait_until(lambda: client.get("/v1/jobs").status_code == 200, "the API finds Redis again")
         assert client.get(job).json()["status"] == "queued"
         assert client.post("/v1/jobs", json=JOB).status_code == 202
 
@@ -149,7 +149,7 @@ def test_a_frozen_redis_is_503_within_seconds_and_never_a_hang(redis: ValkeyServ
                 assert answer.elapsed.total_seconds() < 15
         finally:
             process.send_signal(signal.SIGCONT)
-        wait_until(lambda: client.get("/v1/jobs").status_code == 200, "the API finds Redis again", seconds=10)
+        wait_until(lambda: client.get("/v1/jobs").status_code == 200, "the API finds Redis again")
 
 
 def test_a_redis_without_memory_takes_nothing_and_everything_once_it_has_some(
@@ -203,7 +203,7 @@ def test_a_redis_that_loads_its_data_is_503_until_it_has_loaded_it(
         with within(5.0):
             assert_unavailable(client.post("/v1/jobs", json=JOB))
         # and when it is done, the job is there
-        wait_until(lambda: client.get(job).status_code == 200, "Redis has loaded its data", seconds=20)
+        wait_until(lambda: client.get(job).status_code == 200, "Redis has loaded its data")
         assert client.post("/v1/jobs", json=JOB).status_code == 202
 
 
@@ -223,7 +223,7 @@ def test_a_redis_that_is_killed_in_the_middle_of_a_batch_has_nothing_of_it(
                 assert_unavailable(asked.result(30))
     with start(redis), connection(redis) as server:
         # Then no part of it is to be seen when it is back, and what it holds of it will go
-        wait_until(lambda: client.get("/v1/jobs").status_code == 200, "the API finds Redis again", seconds=5)
+        wait_until(lambda: client.get("/v1/jobs").status_code == 200, "the API finds Redis again")
         assert client.get("/v1/batches").json() == before
         assert all(server.ttl(key) > 0 for key in staged(server))
         # and submitted again it is there once, whole

@@ -89,7 +89,7 @@ def worker(
 def half_done(worker: WorkerProcess, call: Source) -> str:
     """The id of a batch that the worker is in the middle of."""
     batch = submit_batch(worker.ledger, [call] * JOBS)
-    wait_until(lambda: worker.ledger.batch(batch.id).succeeded >= 2, "it is at it", seconds=60)
+    wait_until(lambda: worker.ledger.batch(batch.id).succeeded >= 2, "it is at it")
     return batch.id
 
 

@@ -248,7 +248,7 @@ def test_an_api_that_stops_is_told_and_that_it_is_back(browser: Browser, site: S
 
 def test_a_worker_that_is_killed_is_told(browser: Browser, worker: WorkerProcess) -> None:
     worker.process.kill()
-    wait_until(lambda: "No worker" in browser.text("banner-head"), "the page says so", seconds=40)
+    wait_until(lambda: "No worker" in browser.text("banner-head"), "the page says so")
     browser.find("#forget").click()
     assert browser.find("#key").is_displayed()
     assert browser.run("sessionStorage.length") == 0

@@ -51,7 +51,7 @@ def test_a_job_that_is_too_long_for_the_grace_period_is_handed_back(
         worker.wait_warm()
         job_id = submit_job(worker.ledger, long_call).job.id
         worker.wait_running(job_id)
-        wait_until(lambda: windows_done(worker.ledger.get(job_id)) > 0, "it is being scored", seconds=60)
+        wait_until(lambda: windows_done(worker.ledger.get(job_id)) > 0, "it is being scored")
         # When it is told to end
         worker.signal(signal.SIGTERM)
         assert worker.wait_exit() == 0
@@ -96,12 +96,12 @@ def test_a_rolling_restart_under_load_loses_nothing_and_repeats_nothing(
         second_is_warm = lambda: sorted(len(w.warm) for w in first.ledger.workers()) == [1, 1]  # noqa: E731
         wait_until(second_is_warm, "both are warm", seconds=90)
         batch = submit_batch(first.ledger, [call] * 20)
-        wait_until(lambda: first.ledger.batch(batch.id).succeeded > 3, "they are at it", seconds=60)
+        wait_until(lambda: first.ledger.batch(batch.id).succeeded > 3, "they are at it")
         # When each is replaced in its turn
         first.signal(signal.SIGTERM)
         assert first.wait_exit() == 0
         with start(settings, "third") as third:
-            wait_until(lambda: len(first.ledger.workers()) == 2, "the third is there", seconds=60)
+            wait_until(lambda: len(first.ledger.workers()) == 2, "the third is there")
             second.signal(signal.SIGTERM)
             assert second.wait_exit() == 0
             wait_until(lambda: first.ledger.batch(batch.id).finished, "all have ended", seconds=90)

@@ -277,7 +277,7 @@ def test_a_host_that_dies_while_it_loads_ends_a_new_worker(
     worker_settings: NewSettings, redis_url: str, tmp_path: Path
 ) -> None:
     with WorkerProcess(with_host(worker_settings(redis_url)), tmp_path / "worker.log") as worker:
-        wait_until(lambda: bool(hosts_of(worker)), "there is a host", seconds=60, interval_seconds=0.001)
+        wait_until(lambda: bool(hosts_of(worker)), "there is a host", interval_seconds=0.001)
         hosts_of(worker)[0].kill()
         assert worker.wait_exit() == 1
         (line,) = worker.lines("worker_stopped")

@@ -48,7 +48,7 @@ def count(worker: WorkerProcess, jobs: list[str], status: JobStatus) -> int:
 
 def hold_running(worker: WorkerProcess, jobs: list[str], number: int) -> list[psutil.Process]:
     """Stops the children that run these jobs as soon as so many of them run."""
-    wait_until(lambda: len(running(worker, jobs)) == number, f"{number} run", seconds=30, interval_seconds=0.001)
+    wait_until(lambda: len(running(worker, jobs)) == number, f"{number} run", interval_seconds=0.001)
     return [worker.hold(job_id) for job_id in running(worker, jobs)]
 
 

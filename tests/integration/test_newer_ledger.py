@@ -87,7 +87,7 @@ def test_an_api_that_runs_meanwhile_answers_503_until_it_is_upgraded(
         client.set(keys.VERSION, TOO_NEW)
         # A migration begins with the end of older connections
         client.client_kill_filter(_type="normal", skipme=True)
-        wait_until(lambda: http.get("/v1/jobs").status_code == 503, "the API has connected again", seconds=15)
+        wait_until(lambda: http.get("/v1/jobs").status_code == 503, "the API has connected again")
         problem = http.get("/v1/jobs").json()
         assert problem["code"] == "ledger_too_new"
         assert "upgrade Warmline on this machine first" in problem["detail"]

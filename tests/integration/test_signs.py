@@ -25,7 +25,7 @@ def test_a_slow_job_shows_that_it_comes_on(slow_desk: NewDesk, call: Source) -> 
     thread = threading.Thread(target=desk.attempt, args=(job,))
     thread.start()
     # Then its parent sees that it has one, and comes on with it all the while
-    wait_until(lambda: pulse.working().keys() == {os.getpid()}, "it has a job", seconds=10)
+    wait_until(lambda: pulse.working().keys() == {os.getpid()}, "it has a job")
     begun, longest = time.monotonic(), 0.0
     while thread.is_alive():
         longest = max(longest, *pulse.working().values(), 0.0)

@@ -95,4 +95,4 @@ def test_a_process_in_which_nothing_runs_any_more_ends(new_desk: NewDesk, call: 
     # When a child is at it, then the child ends
     assert run_in_child(desk, freeze) == 1
     # And the job is free for another attempt when its lease is over
-    wait_until(lambda: desk.ledger.lose_expired() == (job.id,), "the job is lost", seconds=2)
+    wait_until(lambda: desk.ledger.lose_expired() == (job.id,), "the job is lost")

@@ -36,13 +36,11 @@ class Stack:
 
     def wait_for(self, *keys: str) -> None:
         """Returns when just these have their jobs."""
-        wait_until(lambda: self.keys() == sorted(keys), f"jobs for {keys}, not {self.keys()}", seconds=15)
+        wait_until(lambda: self.keys() == sorted(keys), f"jobs for {keys}, not {self.keys()}")
 
     def wait_for_outcomes(self, key: str, *outcomes: str) -> None:
         """Returns when the API has taken so many events of this key, and made this of them."""
-        wait_until(
-            lambda: self.outcomes(key) == list(outcomes), f"{outcomes}, not {self.outcomes(key)}", seconds=15
-        )
+        wait_until(lambda: self.outcomes(key) == list(outcomes), f"{outcomes}, not {self.outcomes(key)}")
 
     def outcomes(self, key: str) -> list[str]:
         """What the API's log says became of each event of this key that announced an upload."""

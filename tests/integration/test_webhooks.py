@@ -129,7 +129,7 @@ def end_jobs(ledger: Ledger, count: int) -> list[str]:
 
 def only(deliveries: DeliveryLedger, status: DeliveryStatus) -> Delivery:
     """The log's one delivery, once it has this status."""
-    wait_until(lambda: [d.status for d in deliveries.list()] == [status], f"it is {status}", seconds=10)
+    wait_until(lambda: [d.status for d in deliveries.list()] == [status], f"it is {status}")
     return deliveries.list()[0]
 
 
@@ -178,7 +178,7 @@ def test_one_that_is_given_up_is_in_the_log_and_can_be_redelivered(
     assert (len(failed.tries), failed.tries_made, failed.next_try_at) == (3, 3, None)
     assert failed.tries[0].error == "The receiver answered 500."
     deliveries.redeliver(failed.id)  # fails three times more
-    wait_until(lambda: len(deliveries.get(failed.id).tries) == 6, "it is tried again", seconds=10)
+    wait_until(lambda: len(deliveries.get(failed.id).tries) == 6, "it is tried again")
     only(deliveries, DeliveryStatus.FAILED)
     receiver.status = 200
     assert deliveries.redeliver_failed() == 1
@@ -215,7 +215,7 @@ def test_one_that_does_not_answer_holds_up_nobody(
     listened(deliveries)
     end_jobs(ledger, 40)
     began = time.monotonic()
-    wait_until(lambda: len(other.taken) == 40, "the other one has all", seconds=10)
+    wait_until(lambda: len(other.taken) == 40, "the other one has all")
     assert time.monotonic() - began < 5
     assert (len(receiver.taken), receiver.most_at_once) == (2, 2)
     receiver.answers.set()
@@ -234,7 +234,7 @@ def test_one_at_a_time_delivers_and_another_follows_it(
     wait_until(lambda: deliveries.state().delivered == 20, "all are delivered")
     api.stop()
     end_jobs(ledger, 20)
-    wait_until(lambda: deliveries.state().delivered == 40, "all are delivered", seconds=10)
+    wait_until(lambda: deliveries.state().delivered == 40, "all are delivered")
     assert set(receiver.ids.values()) == {1}
     worker.stop()
     (late,) = end_jobs(ledger, 1)
@@ -257,7 +257,7 @@ def test_an_address_that_was_taken_away_is_not_posted_to(
     start(other)
     pending = next(d for d in deliveries.list() if d.endpoint_id == endpoint_id_of(receiver.url))
     deliveries.redeliver(pending.id)
-    wait_until(lambda: deliveries.get(pending.id).status is DeliveryStatus.FAILED, "it is given up", seconds=10)
+    wait_until(lambda: deliveries.get(pending.id).status is DeliveryStatus.FAILED, "it is given up")
     assert "not among WARMLINE_WEBHOOKS_URLS" in (deliveries.get(pending.id).tries[-1].error or "")
     assert len(receiver.taken) == 1
 
@@ -280,7 +280,7 @@ def test_the_api_s_settings_switch_webhooks_off_and_a_worker_s_do_not(
     assert deliveries.state().events
     assert deliveries.state().delivering
     second.stop()
-    wait_until(lambda: not deliveries.state().events, "nobody is to be told any more", seconds=10)
+    wait_until(lambda: not deliveries.state().events, "nobody is to be told any more")
     end_jobs(ledger, 1)
     assert not raw.exists(keys.ENDINGS)
 
@@ -324,7 +324,7 @@ def test_what_was_posted_and_not_written_down_is_posted_again(
         second = start_deliverer(settings, tmp_path / "log")
         stack.callback(second.wait)
         stack.callback(second.kill)
-        wait_until(lambda: len(receiver.taken) == 2, "it is posted again", seconds=20)
+        wait_until(lambda: len(receiver.taken) == 2, "it is posted again")
         receiver.answers.set()
         done = only(deliveries, DeliveryStatus.DELIVERED)
     # Then the receiver knows by its id that it is the same
@@ -346,7 +346,7 @@ def test_a_worker_delivers_where_no_api_does(
         with closing(DeliveryLedger.connect(settings.redis, settings.jobs)) as deliveries:
             listened(deliveries)
         job_id = submit_job(worker.ledger, call).job.id
-        wait_until(lambda: len(receiver.taken) == 1, "it is told", seconds=60)
+        wait_until(lambda: len(receiver.taken) == 1, "it is told")
         data = receiver.taken[0].event["data"]
         assert (data["job_id"], data["status"]) == (job_id, "succeeded")
         assert data["summary"]["duration_seconds"] == pytest.approx(24, abs=1)

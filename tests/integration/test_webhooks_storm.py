@@ -52,7 +52,7 @@ def test_every_ending_is_told_whatever_is_killed(broker: Broker, tmp_path: Path)
         deliveries = stack.enter_context(closing(DeliveryLedger.connect(settings.redis, settings.jobs)))
         deliverers = [start_deliverer(settings, tmp_path / "deliverer.log")]
         stack.callback(lambda: [end(one) for one in deliverers])
-        wait_until(lambda: bool(deliveries.state().events), "somebody listens", seconds=60)
+        wait_until(lambda: bool(deliveries.state().events), "somebody listens")
         # When jobs end
         ended: list[str] = []
         over = threading.Event()
@@ -78,10 +78,10 @@ def test_every_ending_is_told_whatever_is_killed(broker: Broker, tmp_path: Path)
         # Then each receiver has been told of every job
         assert len(ended) > 20
         for receiver in receivers:
-            wait_until(lambda r=receiver: told(r) >= set(ended), "all are told", seconds=60)  # type: ignore[misc]
+            wait_until(lambda r=receiver: told(r) >= set(ended), "all are told")  # type: ignore[misc]
             # under as many ids as there are jobs: what came twice can be told by its id
             assert len(receiver.ids) == len(ended)
-        wait_until(lambda: deliveries.state().delivered == 2 * len(ended), "all is in the log", seconds=30)
+        wait_until(lambda: deliveries.state().delivered == 2 * len(ended), "all is in the log")
         state = deliveries.state()
         assert (state.waiting, state.pending, state.failed, state.dropped) == (0, 0, 0, 0)
 

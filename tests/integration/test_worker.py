@@ -55,7 +55,7 @@ def raw(module_redis_url: str) -> Iterator[Any]:
 def test_no_job_was_taken_before_the_model_was_warm(worker: WorkerProcess) -> None:
     # Given jobs that were waiting when the worker started
     (batch,) = worker.ledger.batches()
-    wait_until(lambda: worker.ledger.batch(batch.id).finished, "the early jobs have ended", seconds=60)
+    wait_until(lambda: worker.ledger.batch(batch.id).finished, "the early jobs have ended")
     jobs = worker.ledger.list(batch_id=batch.id)
     assert [job.status for job in jobs] == [JobStatus.SUCCEEDED] * EARLY_JOBS
     # Then each was queued before the child was warm, and started after it
@@ -79,7 +79,7 @@ def test_the_heartbeat_says_what_is_warm(worker: WorkerProcess) -> None:
     assert (child.device, child.threads) == ("cpu", 1)
     assert child.load_seconds > 0
     # And it goes on beating
-    wait_until(lambda: worker.ledger.workers()[0].seen_at > state.seen_at, "the next beat", seconds=5)
+    wait_until(lambda: worker.ledger.workers()[0].seen_at > state.seen_at, "the next beat")
 
 
 def test_a_job_leaves_its_report_in_redis_and_s3(
@@ -146,9 +146,7 @@ def test_a_plain_celery_client_can_send_a_job(worker: WorkerProcess, module_redi
     app.send_task(TASK, args=[message | {"created_at": datetime.now(UTC).isoformat()}], queue=QUEUES["bulk"])
     app.close()
     # Then it is in the ledger, and ends there
-    wait_until(
-        lambda: job_id in {state.job.id for state in worker.ledger.list()}, "the ledger knows it", seconds=30
-    )
+    wait_until(lambda: job_id in {state.job.id for state in worker.ledger.list()}, "the ledger knows it")
     assert worker.wait_finished(job_id).status is JobStatus.SUCCEEDED
 
 
@@ -188,7 +186,7 @@ def test_bad_messages_are_dropped_and_the_next_job_runs(worker: WorkerProcess, r
     # Then it runs, in the same child, and nothing of the others is left to come again
     assert worker.wait_finished(state.job.id).status is JobStatus.SUCCEEDED
     assert worker.children() == before
-    wait_until(lambda: raw.hlen(f"{keys.BROKER}unacked") == 0, "all is acknowledged", seconds=10)
+    wait_until(lambda: raw.hlen(f"{keys.BROKER}unacked") == 0, "all is acknowledged")
     assert raw.llen(f"{keys.BROKER}{QUEUES['live']}") == 0
     assert len(worker.lines("bad_message_dropped")) == 9 + len(no_messages)
 
@@ -288,7 +286,7 @@ def test_a_worker_that_lost_its_connections_goes_on(worker: WorkerProcess, raw: 
     assert worker.wait_finished(running.job.id).status is JobStatus.SUCCEEDED
     after = submit_job(worker.ledger, call)
     assert worker.wait_finished(after.job.id).status is JobStatus.SUCCEEDED
-    wait_until(lambda: worker.ledger.workers()[0].seen_at > cut_at, "the next beat", seconds=10)
+    wait_until(lambda: worker.ledger.workers()[0].seen_at > cut_at, "the next beat")
     # And a child that dies is replaced as before
     kill(held.pid)
     last = submit_job(worker.ledger, call)

@@ -55,7 +55,7 @@ def test_sigterm_finishes_the_running_job_and_takes_no_other(
         held = worker.hold(running.job.id)
         # When it is told to end, and another job comes
         worker.signal(signal.SIGTERM)
-        wait_until(lambda: not worker.ledger.workers()[0].warm, "nobody counts on it any more", seconds=10)
+        wait_until(lambda: not worker.ledger.workers()[0].warm, "nobody counts on it any more")
         waiting = submit_job(worker.ledger, call)
         # Then it waits for the job
         with pytest.raises(psutil.TimeoutExpired):
@@ -78,7 +78,7 @@ def test_a_worker_takes_nothing_while_its_model_loads_and_sigterm_does_not_wait_
         # Given a job that waits, and a worker whose child is still loading
         state = submit_job(worker.ledger, call)
         worker.hold_new_child()
-        wait_until(lambda: bool(worker.ledger.workers()), "it says that it is there", seconds=30)
+        wait_until(lambda: bool(worker.ledger.workers()), "it says that it is there")
         time.sleep(1.0)
         # Then nobody is warm, the job waits, and Celery listens to nothing yet
         assert worker.ledger.workers()[0].warm == ()
@@ -139,7 +139,7 @@ def test_a_replacement_that_cannot_load_ends_the_worker_after_its_neighbours_job
         (idle,) = first - {held.pid}
         kill(idle)
         # Then one more child is made, and not a second one; the job is waited for
-        wait_until(lambda: bool(worker.lines("worker_stopped")), "the worker gives up", seconds=30)
+        wait_until(lambda: bool(worker.lines("worker_stopped")), "the worker gives up")
         replacements = worker.children() - first
         held.resume()
         code, forked = forks_until_exit(worker)
@@ -226,7 +226,7 @@ def test_a_store_that_does_not_answer_keeps_no_worker_from_getting_warm(
         worker.wait_warm()
         # When a job needs it, then that is to be tried again, for a reason with a code
         job_id = submit_job(worker.ledger, call).job.id
-        wait_until(lambda: bool(worker.ledger.get(job_id).attempts), "an attempt is over", seconds=60)
+        wait_until(lambda: bool(worker.ledger.get(job_id).attempts), "an attempt is over")
         (attempt,) = worker.ledger.get(job_id).attempts
         assert attempt.outcome == "retried"
         assert attempt.failure is not None

@@ -160,7 +160,7 @@ def test_a_parent_that_is_frozen_is_missing_until_it_goes_on(worker: WorkerProce
         assert (found["code"], watcher.is_ready()) == (503, False)
         assert "No heartbeat" in watcher.reason()
         assert (probe(worker, "/live"), container_check(worker)) == (0, 1)
-        wait_until(lambda: watcher.counted("missing"), "Prometheus sees it", seconds=5)
+        wait_until(lambda: watcher.counted("missing"), "Prometheus sees it")
     finally:
         worker.signal(signal.SIGCONT)
     watcher.wait("it beats again", status="healthy", ok=1, missing=0)
@@ -184,7 +184,7 @@ def test_a_worker_that_takes_nothing_is_stalled_until_it_does(
         assert found["code"] == 200
         assert found["oldest_seconds"] >= STALLED_SECONDS
         assert "Jobs wait in live" in watcher.reason()
-        wait_until(lambda: watcher.counted("stalled"), "Prometheus sees it", seconds=5)
+        wait_until(lambda: watcher.counted("stalled"), "Prometheus sees it")
         assert worker.ledger.get(job_id).status is JobStatus.QUEUED
     finally:
         for queue in queues:
@@ -246,11 +246,11 @@ def test_children_that_die_again_and_again_are_told_of(worker: WorkerProcess, wa
         assert watcher.health()["conditions"]["looping"] == 0
         (pid,) = warm_children(worker)
         kill(pid)
-        wait_until(lambda dead=pid: warm_children(worker) not in ([dead], []), "another is warm", seconds=60)  # type: ignore[misc]
+        wait_until(lambda dead=pid: warm_children(worker) not in ([dead], []), "another is warm")  # type: ignore[misc]
     watcher.wait("three have died in all", status="degraded", looping=1)
     assert "3 of its processes died" in watcher.reason()
-    wait_until(lambda: watcher.counted("looping"), "Prometheus sees it", seconds=5)
-    wait_until(lambda: bool(warm_children(worker)), "it is warm", seconds=30)
+    wait_until(lambda: watcher.counted("looping"), "Prometheus sees it")
+    wait_until(lambda: bool(warm_children(worker)), "it is warm")
     (state,) = worker.ledger.workers()
     assert (state.respawns, state.recent_deaths) == (2, 3)
     # It still works, so that starting it again would mend nothing

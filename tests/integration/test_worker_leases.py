@@ -70,7 +70,7 @@ def test_a_job_longer_than_lease_and_visibility_timeout_is_done_once(
     assert (stepped_back["job_id"], stepped_back["holder"]) == (job_id, done.worker)
     wait_until(lambda: bool(worker.lines("job_finished")), "it is in the worker's log")  # after the ledger has it
     assert len(worker.lines("job_started")) == len(worker.lines("job_finished")) == 1
-    wait_until(lambda: raw.hlen(f"{keys.BROKER}unacked") == 0, "both messages are done with", seconds=10)
+    wait_until(lambda: raw.hlen(f"{keys.BROKER}unacked") == 0, "both messages are done with")
 
 
 def test_a_running_job_is_cancelled_and_its_child_goes_on(

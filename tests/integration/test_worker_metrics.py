@@ -123,8 +123,8 @@ def test_a_dead_child_is_counted_and_so_is_its_replacement(worker: WorkerProcess
     # Then that is a job lost, a child respawned, and a model loaded once more
     wait_until(grew(worker, before, "warmline_jobs_lost_total"), "the loss is counted")
     assert worker.wait_finished(job_id).status is JobStatus.SUCCEEDED
-    wait_until(grew(worker, before, "warmline_child_respawns_total"), "the respawn is counted", seconds=30)
-    wait_until(grew(worker, before, "warmline_model_load_seconds_count"), "the load is counted", seconds=30)
+    wait_until(grew(worker, before, "warmline_child_respawns_total"), "the respawn is counted")
+    wait_until(grew(worker, before, "warmline_model_load_seconds_count"), "the load is counted")
     assert scrape(worker)["warmline_warm_children"] == 1
 
 

@@ -83,9 +83,7 @@ class WorkerProcess:
 
     def wait_running(self, job_id: str, *, attempt: int = 1) -> int:
         """The pid of the child that runs this attempt at the job."""
-        wait_until(
-            lambda: self._runs(job_id, attempt), f"attempt {attempt} runs", seconds=60, interval_seconds=0.001
-        )
+        wait_until(lambda: self._runs(job_id, attempt), f"attempt {attempt} runs", interval_seconds=0.001)
         return int((self.ledger.get(job_id).worker or "").rpartition("/")[2])
 
     def _runs(self, job_id: str, attempt: int) -> bool:

@@ -64,7 +64,7 @@ def wait_health(stranger: httpx.Client, **expected: object) -> dict[str, Any]:
         seen.update(answer.json(), status_code=answer.status_code)
         return expected.items() <= seen.items()
 
-    wait_until(says_so, f"/health says {expected}", seconds=5, interval_seconds=0.1)
+    wait_until(says_so, f"/health says {expected}", interval_seconds=0.1)
     return seen
 
 

@@ -29,7 +29,7 @@ def samples_of(answer: httpx.Response) -> Mapping[str, float]:
 
 def fresh(client: httpx.Client, name: str, value: float) -> Mapping[str, float]:
     """The metrics, once this one has that value: the fleet is looked at once a second."""
-    wait_until(lambda: samples_of(client.get("/metrics")).get(name) == value, f"{name} is {value}", seconds=10)
+    wait_until(lambda: samples_of(client.get("/metrics")).get(name) == value, f"{name} is {value}")
     return samples_of(client.get("/metrics"))
 
 

@@ -86,7 +86,7 @@ def told(http: httpx.Client, job_id: str, status: str) -> dict[str, object]:
         found[:] = [row for row in rows if row["subject_id"] == job_id]
         return bool(found)
 
-    wait_until(is_there, f"the delivery is {status}", seconds=10)
+    wait_until(is_there, f"the delivery is {status}")
     return found[0]
 
 

@@ -17,7 +17,7 @@ def test_a_worker_is_alive_while_its_heart_beats(ledger: Ledger, raw: Any) -> No
     ledger.beat(silent, ttl_seconds=0.2)
     assert {w.name for w in ledger.workers()} == {"steady", "silent"}
     # Then it is gone, and forgotten
-    wait_until(lambda: ledger.workers() == (steady,), "the silent one is gone", seconds=5)
+    wait_until(lambda: ledger.workers() == (steady,), "the silent one is gone")
     assert raw.zrange(keys.WORKERS, 0, -1) == ["steady"]
     # And one that leaves is gone at once
     ledger.leave("steady")
@@ -30,12 +30,12 @@ def test_one_that_falls_silent_is_remembered_for_a_while(ledger: Ledger, raw: An
     ledger.beat(state, ttl_seconds=0.2, remembered_seconds=0.6)
     assert ledger.silent() == ()
     # Then it is missing, with what it said last and how long that was ago
-    wait_until(lambda: ledger.workers() == (), "it counts as alive no more", seconds=5)
+    wait_until(lambda: ledger.workers() == (), "it counts as alive no more")
     (missing,) = ledger.silent()
     assert missing.worker == state
     assert 0.2 <= missing.seconds < 5
     # And forgotten at last
-    wait_until(lambda: ledger.silent() == (), "it is forgotten", seconds=5)
+    wait_until(lambda: ledger.silent() == (), "it is forgotten")
     assert raw.keys("*last-beat*") == []
     assert raw.zrange(keys.WORKERS, 0, -1) == []
 
@@ -43,7 +43,7 @@ def test_one_that_falls_silent_is_remembered_for_a_while(ledger: Ledger, raw: An
 def test_one_that_beats_again_is_missing_no_more(ledger: Ledger) -> None:
     state = worker("back", 1)
     ledger.beat(state, ttl_seconds=0.001, remembered_seconds=30)
-    wait_until(lambda: bool(ledger.silent()), "it is missing", seconds=5)
+    wait_until(lambda: bool(ledger.silent()), "it is missing")
     ledger.beat(state, ttl_seconds=30, remembered_seconds=30)
     assert ledger.everyone() == ((state,), ())
 
@@ -71,5 +71,5 @@ def test_a_host_whose_clock_is_wrong_is_no_matter(ledger: Ledger) -> None:
     ledger.beat(state, ttl_seconds=0.2, remembered_seconds=30)
     # Then it is alive as long as any other, and as long ago when it is silent
     assert ledger.workers() == (state,)
-    wait_until(lambda: bool(ledger.silent()), "it is missing", seconds=5)
+    wait_until(lambda: bool(ledger.silent()), "it is missing")
     assert ledger.silent()[0].seconds < 5

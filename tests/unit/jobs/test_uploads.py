@@ -231,7 +231,7 @@ def test_what_is_due_gets_into_its_lane_and_out_to_a_worker(
                 sent[lane] += len(raw.rpop(f"{keys.BROKER}{queue}", 100) or ())
             return sent.total() == 15
 
-        wait_until(all_are_sent, "all are sent", seconds=10)
+        wait_until(all_are_sent, "all are sent")
     finally:
         feeder.stop()
     # Then each went to its own lane, in the time that the pace gives, and nobody waits any more

@@ -281,7 +281,7 @@ def test_a_certificate_that_is_kept_is_not_believed_after_its_time(server: SnsSe
             return True
         return False
 
-    wait_until(is_refused, "the certificate is over", seconds=5)
+    wait_until(is_refused, "the certificate is over")
     assert len(server.requests) == 1
 
 
@@ -303,7 +303,7 @@ def test_few_threads_wait_for_an_sns_that_hangs(server: SnsServer) -> None:
         for thread in threads:
             thread.start()
         # Then that one is told at once to come again
-        wait_until(lambda: len(refused) == 1, "one is refused", seconds=3)
+        wait_until(lambda: len(refused) == 1, "one is refused")
     finally:
         server.serves.set()
         for thread in threads:

@@ -27,10 +27,10 @@ def test_children_that_do_not_hand_back_are_killed(fork: Fork) -> None:
     farewell.begin(lambda: [pid])
     assert not flag.is_set()
     # And is asked for its job
-    wait_until(flag.is_set, "the flag is set", seconds=5)
+    wait_until(flag.is_set, "the flag is set")
     assert ended(pid) is None
     # And is killed
-    wait_until(lambda: ended(pid) == -signal.SIGKILL, "the child is killed", seconds=5)
+    wait_until(lambda: ended(pid) == -signal.SIGKILL, "the child is killed")
 
 
 def test_jobs_that_end_in_time_are_not_handed_back(fork: Fork) -> None:

@@ -117,7 +117,7 @@ def test_a_worker_takes_the_place_of_those_that_died_on_its_host(ledger: Ledger)
     others = [state_of("frozen@here", os.getppid()), state_of("other@there", dead_pid(), host="there")]
     for state in (crashed, *others):
         ledger.beat(state, ttl_seconds=0.001, remembered_seconds=60)
-    wait_until(lambda: len(ledger.silent()) == 3, "they are missing", seconds=5)
+    wait_until(lambda: len(ledger.silent()) == 3, "they are missing")
     # And one that was killed a moment ago, so that it counts as alive
     ledger.beat(state_of("killed@here", dead_pid()), ttl_seconds=60, remembered_seconds=60)
     # When a worker is started here
@@ -137,7 +137,7 @@ def test_nobody_takes_the_place_of_a_neighbour(ledger: Ledger) -> None:
     body = make(ledger)
     later = datetime.now(UTC) + timedelta(seconds=1)
     ledger.beat(state_of("beside@here", dead_pid(), seen_at=later), ttl_seconds=0.001, remembered_seconds=60)
-    wait_until(lambda: len(ledger.silent()) == 1, "it is missing", seconds=5)
+    wait_until(lambda: len(ledger.silent()) == 1, "it is missing")
     # When this one's heart goes on
     body.heart.beat(body.celery)
     # Then it is missing still
@@ -149,7 +149,7 @@ def test_one_that_ended_and_that_nobody_asked_for_is_dead(ledger: Ledger) -> Non
     process = subprocess.Popen([sys.executable, "-c", ""])
     wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE, "it has ended")
     ledger.beat(state_of("crashed@here", process.pid), ttl_seconds=0.001, remembered_seconds=60)
-    wait_until(lambda: len(ledger.silent()) == 1, "it is missing", seconds=5)
+    wait_until(lambda: len(ledger.silent()) == 1, "it is missing")
     # When a worker is started in its place
     body = make(ledger)
     body.heart.beat(body.celery)
@@ -189,7 +189,7 @@ def test_it_is_alive_while_it_waits_for_redis(redis_url: str) -> None:
     with closing(Ledger.connect(RedisSettings(url=SecretStr(redis_url)), JobsSettings())) as back:
         body.heart.ledger = back
         assert body.says("/live") == (200, "alive")
-        wait_until(lambda: body.says("/live") == (503, "stuck"), "it does not turn", seconds=5)
+        wait_until(lambda: body.says("/live") == (503, "stuck"), "it does not turn")
 
 
 def test_a_worker_whose_children_all_die_is_not_alive(ledger: Ledger) -> None:

@@ -59,7 +59,7 @@ def test_a_child_that_hangs_in_a_library_is_seen() -> None:
     pulse = Pulse()
     pid = in_child(lambda _: ctypes.PyDLL(None).pause(), pulse)  # it holds Python's lock: no thread runs there
     try:
-        wait_until(lambda: is_stuck(pulse, pid), "it is stuck", seconds=10)
+        wait_until(lambda: is_stuck(pulse, pid), "it is stuck")
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -77,9 +77,9 @@ def test_a_child_that_comes_on_is_well_until_it_is_stopped() -> None:
     try:
         assert not any(is_stuck(pulse, pid) or signal.sigtimedwait([], 0.01) for _ in range(50))
         os.kill(pid, signal.SIGSTOP)
-        wait_until(lambda: is_stuck(pulse, pid), "it is stuck", seconds=10)
+        wait_until(lambda: is_stuck(pulse, pid), "it is stuck")
         os.kill(pid, signal.SIGCONT)
-        wait_until(lambda: not is_stuck(pulse, pid), "it comes on", seconds=10)
+        wait_until(lambda: not is_stuck(pulse, pid), "it comes on")
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
