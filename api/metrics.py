@@ -127,6 +127,7 @@ def _work(backlog: Backlog) -> Iterator[Metric]:
         oldest.add_metric([name], lane.oldest_seconds or 0.0)
         running.add_metric([name], lane.running)
     waiting.add_metric(["retry"], backlog.retrying)
+    oldest.add_metric(["retry"], backlog.oldest_retry_seconds or 0.0)
     yield from (waiting, oldest, running)
     yield _gauge("delayed_jobs", "Jobs that wait for the time of their next attempt.", backlog.delayed)
     yield _gauge("held_jobs", "Jobs that are held back by their trigger's pace.", backlog.held)

@@ -115,6 +115,7 @@ class Heart:
             recent_deaths=self._children.recent_deaths + self._children.inherited_deaths,
             stuck=vitals.stuck,
             hungry_seconds=vitals.hungry_seconds(),
+            hungry_for_retries_seconds=vitals.hungry_for_retries_seconds(),
         )
 
     def _succeed(self, own_name: str) -> None:

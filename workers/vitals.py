@@ -15,6 +15,8 @@ from typing import Any
 from celery.worker import state as celery_state
 
 from config.settings import WorkerSettings
+from warmline.jobs.conditions import Waiting
+from warmline.jobs.queue import RETRY_QUEUE
 from warmline.jobs.records import Lane
 from workers.lanes import LIVE_QUEUE, count_taken
 from workers.pulse import Pulse
@@ -32,7 +34,7 @@ class Vitals:
         self._pause_seconds = pause_seconds
         self._wrong: tuple[bool, int] = (False, 0)  # at the last look: whether it starves, how many are stuck
         self._looked_at = time.monotonic()
-        self._hungry_since: dict[Lane, float] = {}
+        self._hungry_since: dict[Waiting, float] = {}
         self._not_begun: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
         self.taken = 0
         self.last_taken_at: datetime | None = None
@@ -45,8 +47,12 @@ class Vitals:
 
     def hungry_seconds(self) -> dict[Lane, float]:
         """For how long there has been room for a job of each lane, while none came."""
-        now = time.monotonic()
-        return {lane: round(now - since, 3) for lane, since in self._hungry_since.items()}
+        hungry = self._hungry()
+        return {lane: hungry[lane] for lane in self._settings.lanes if lane in hungry}
+
+    def hungry_for_retries_seconds(self) -> float | None:
+        """The same for jobs that are tried again; None: there is no room for one."""
+        return self._hungry().get("retry")
 
     def forgive(self) -> None:
         """Nothing could be taken lately, and that was not this worker's fault."""
@@ -60,7 +66,9 @@ class Vitals:
         """A message came from this queue."""
         self.taken += 1
         self.last_taken_at = datetime.now(UTC)
-        self._hungry_since.pop("live" if queue == LIVE_QUEUE else "bulk", None)
+        self._hungry_since.pop(
+            "live" if queue == LIVE_QUEUE else "retry" if queue == RETRY_QUEUE else "bulk", None
+        )
 
     def look(self, warm: Collection[int], *, planned: int) -> bool:
         """Takes in who can work (pids) and who does; True when something is wrong from now, or is so no more.
@@ -74,10 +82,10 @@ class Vitals:
         self._looked_at = now
         others, jobs = count_taken()
         free = jobs < len(warm)
-        room: dict[Lane, bool] = {"live": free, "bulk": free and others < planned}
-        self._hungry_since = {
-            lane: self._hungry_since.get(lane, now) for lane in self._settings.lanes if room[lane]
-        }
+        room_for_others = free and others < planned
+        room: dict[Waiting, bool] = {"live": free, "bulk": room_for_others, "retry": room_for_others}
+        served: tuple[Waiting, ...] = (*self._settings.lanes, "retry")
+        self._hungry_since = {name: self._hungry_since.get(name, now) for name in served if room[name]}
         working = self._pulse.working()
         stuck = sum(working.get(pid, 0.0) >= self._settings.stalled_seconds for pid in warm)
         self.stuck = stuck + self._count_not_begun(working, now)
@@ -85,7 +93,11 @@ class Vitals:
         return self._wrong != before
 
     def _starving(self) -> bool:
-        return any(age >= self._settings.stalled_seconds for age in self.hungry_seconds().values())
+        return any(age >= self._settings.stalled_seconds for age in self._hungry().values())
+
+    def _hungry(self) -> dict[Waiting, float]:
+        now = time.monotonic()
+        return {name: round(now - since, 3) for name, since in self._hungry_since.items()}
 
     def _count_not_begun(self, working: Collection[int], now: float) -> int:
         """Jobs that were given to a child which does not begin with them: it hung before they came to it."""

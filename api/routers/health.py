@@ -11,7 +11,7 @@ from api.dependencies import Provided
 from api.openapi import problems
 from api.problems import NotReady, Unauthorized, status_of
 from api.schemas import Alive, Health, Ready
-from warmline.jobs.conditions import Condition, FleetState
+from warmline.jobs.conditions import Condition, FleetState, oldest_waiting
 from warmline.jobs.errors import InvalidRequest, LedgerUnavailable
 from warmline.jobs.records import ChildState, WorkerState
 
@@ -59,7 +59,7 @@ def _health(state: FleetState | None) -> Health:
     alive = tuple(each.worker for each in state.workers if each.silent_seconds is None) if state else ()
     warm = _warm(alive)
     backlog = state.backlog if state else None
-    ages = [lane.oldest_seconds for lane in backlog.lanes.values() if lane.oldest_seconds] if backlog else []
+    ages = oldest_waiting(backlog).values() if backlog else ()
     return Health(
         status=state.status if state else "unhealthy",
         reasons=list(_reasons(state)),

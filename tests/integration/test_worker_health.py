@@ -14,8 +14,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -26,7 +28,7 @@ from tests.integration.conftest import NewSettings
 from tests.integration.worker_process import WorkerProcess, kill
 from tests.servers import wait_until
 from warmline.jobs.queue import QUEUES, RETRY_QUEUE, make_celery
-from warmline.jobs.records import JobStatus, Source
+from warmline.jobs.records import Failure, Job, JobState, JobStatus, Source
 from warmline.jobs.submission import submit_job
 
 BEAT_SECONDS = 0.5  # missing after three, stuck after twelve
@@ -45,7 +47,7 @@ class Watcher:
     """Whoever asks: a supervisor, Prometheus, people."""
 
     def __init__(self, api_url: str) -> None:
-        self._client = httpx.Client(base_url=api_url, trust_env=False, timeout=20)
+        self._client = httpx.Client(base_url=api_url, trust_env=False, timeout=60)
 
     def close(self) -> None:
         self._client.close()
@@ -175,7 +177,7 @@ def test_a_worker_that_takes_nothing_is_stalled_until_it_does(
     name = f"worker-{worker.process.pid}@{socket.gethostname()}"
     queues = [*QUEUES.values(), RETRY_QUEUE]
     for queue in queues:
-        control.cancel_consumer(queue, destination=[name], reply=True, timeout=10)
+        control.cancel_consumer(queue, destination=[name], reply=True, timeout=60)
     assert watcher.health()["status"] == "healthy"
     try:
         # When a job comes, then somebody is told when it has waited for too long
@@ -188,9 +190,33 @@ def test_a_worker_that_takes_nothing_is_stalled_until_it_does(
         assert worker.ledger.get(job_id).status is JobStatus.QUEUED
     finally:
         for queue in queues:
-            control.add_consumer(queue, destination=[name], reply=True, timeout=10)
+            control.add_consumer(queue, destination=[name], reply=True, timeout=60)
     # And it is well as soon as it works
     worker.wait_finished(job_id)
+    watcher.wait("it works again", status="healthy", ok=1, stalled=0)
+
+
+def test_a_worker_that_leaves_jobs_to_be_tried_again_is_stalled_until_it_takes_them(
+    worker: WorkerProcess, watcher: Watcher, call: Source
+) -> None:
+    # Given a worker that was told to take no such jobs any more, and one that waits for its second attempt
+    control = make_celery(worker.settings).control
+    name = f"worker-{worker.process.pid}@{socket.gethostname()}"
+    control.cancel_consumer(RETRY_QUEUE, destination=[name], reply=True, timeout=60)
+    job = Job(id=uuid4().hex, source=call, created_at=datetime.now(UTC), lane="bulk")
+    try:
+        first = worker.ledger.claim(job, "worker-1@elsewhere/1")
+        assert isinstance(first, JobState)
+        failure = Failure(code="store_unavailable", message="S3 did not answer.")
+        assert worker.ledger.retry(job.id, first.attempt, failure, delay_seconds=0.0) is JobStatus.QUEUED
+        # Then somebody is told, though no lane has a job that waits
+        found = watcher.wait("it leaves it there", status="degraded", ok=0, stalled=1)
+        assert found["oldest_seconds"] >= STALLED_SECONDS
+        assert "Jobs wait in retry" in watcher.reason()
+    finally:
+        control.add_consumer(RETRY_QUEUE, destination=[name], reply=True, timeout=60)
+    # And it is well as soon as it works
+    worker.wait_finished(job.id)
     watcher.wait("it works again", status="healthy", ok=1, stalled=0)
 
 
@@ -234,7 +260,7 @@ def test_an_event_loop_that_hangs_is_told_by_the_workers_own_page(worker: Worker
     assert container_check(worker) == 1
     # When the debugger lets it go on, then all is well
     (port,) = re.findall(r"telnet 127\.0\.0\.1 (\d+)", worker.log_text())
-    with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as debugger:
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=60) as debugger:
         debugger.sendall(b"c\n")
         watcher.wait("it beats again", status="healthy", ok=1, missing=0)
     assert probe(worker, "/live") == 200

@@ -39,6 +39,9 @@ class Backlog(Record):
 
     lanes: dict[Lane, LaneBacklog]
     retrying: int = Field(description="jobs that failed for a passing reason and are due for their next attempt")
+    oldest_retry_seconds: float | None = Field(
+        None, description="how long the oldest of them has been in the queue in front of the workers"
+    )
     delayed: int = Field(description="jobs that wait for the time of their next attempt")
     held: int = Field(description="jobs that are held back by their trigger's pace")
     waiting: int = Field(
@@ -83,6 +86,7 @@ class BacklogLedger(Fleet):
             due, delayed = pipe.execute()
         running_in = self._running_in(leased)
         workers = self.workers() if alive is None else alive
+        oldest_retry = self._oldest_retry_seconds(now_ms)
         queues = {lane: self._queue(lane, length, now_ms) for lane, length in zip(LANES, sent, strict=True)}
         waiting = {lane: int(in_line.get(lane, 0)) + queues[lane].waiting for lane in LANES}
         all_waiting = sum(waiting.values()) + retries + due
@@ -94,6 +98,7 @@ class BacklogLedger(Fleet):
                 for lane in LANES
             },
             retrying=retries + due,
+            oldest_retry_seconds=oldest_retry,
             delayed=delayed,
             held=held,
             waiting=all_waiting,
@@ -122,6 +127,16 @@ class BacklogLedger(Fleet):
             for job_id in job_ids:
                 pipe.hget(keys.job(job_id), "job")
             return Counter(json.loads(job)["lane"] for job in pipe.execute() if job is not None)
+
+    def _oldest_retry_seconds(self, now_ms: int) -> float | None:
+        """Of those with a message: before they have one, no worker is to blame that they wait."""
+        messages = self._redis.lrange(f"{keys.BROKER}{RETRY_QUEUE}", -MOST_MESSAGES, -1)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in filter(None, map(job_id_of_message, messages)):
+                pipe.hmget(keys.job(job_id), "status", "retry_at_ms")
+            jobs = pipe.execute()
+        due = [int(since) for status, since in jobs if status == JobStatus.QUEUED and since is not None]
+        return max(0.0, (now_ms - min(due)) / 1000) if due else None
 
     def _queue(self, lane: Lane, length: int, now_ms: int) -> _Queue:
         """Celery's queue, and the heads of the lines behind it."""

@@ -7,7 +7,7 @@ die as fast as they are replaced, hang in a library, or nothing is asked for any
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
@@ -22,6 +22,8 @@ DEATHS_WINDOW_SECONDS: Final = 300.0
 LOOPING_DEATHS: Final = 3  # within that window
 
 FleetStatus = Literal["healthy", "degraded", "unhealthy"]
+# Where jobs wait for a worker: those that are tried again have a queue of their own, which all workers take from.
+Waiting = Lane | Literal["retry"]
 
 
 class Condition(StrEnum):
@@ -85,13 +87,17 @@ class FleetLedger(BacklogLedger):
         return FleetState(workers=tuple(sorted(conditions, key=lambda each: each.worker.name)), backlog=backlog)
 
 
-def oldest_waiting(backlog: Backlog) -> dict[Lane, float]:
-    """For how many seconds each lane has had a job that waits; lanes in which none does are left out."""
-    return {name: lane.oldest_seconds for name, lane in backlog.lanes.items() if lane.oldest_seconds is not None}
+def oldest_waiting(backlog: Backlog) -> dict[Waiting, float]:
+    """For how many seconds a job has waited in each lane, and to be tried again; where none does is left out."""
+    ages: dict[Waiting, float | None] = {name: lane.oldest_seconds for name, lane in backlog.lanes.items()}
+    ages["retry"] = backlog.oldest_retry_seconds
+    return {name: age for name, age in ages.items() if age is not None}
 
 
-def condition_of(worker: WorkerState, *, waiting: Mapping[Lane, float], stalled_seconds: float) -> WorkerCondition:
-    """How a worker is whose heart beats. `waiting`: for how many seconds each lane has had a job that waits."""
+def condition_of(
+    worker: WorkerState, *, waiting: Mapping[Waiting, float], stalled_seconds: float
+) -> WorkerCondition:
+    """How a worker is whose heart beats. `waiting`: what `oldest_waiting` found."""
     condition, reason = _judge(worker, waiting, stalled_seconds)
     return WorkerCondition(condition=condition, reason=reason, worker=worker)
 
@@ -115,7 +121,7 @@ def condition_of_silent(silent: Silent) -> WorkerCondition:
     return WorkerCondition(condition=condition, reason=reason, silent_seconds=silent.seconds, worker=worker)
 
 
-def _judge(worker: WorkerState, waiting: Mapping[Lane, float], stalled_seconds: float) -> tuple[Condition, str]:
+def _judge(worker: WorkerState, waiting: Mapping[Waiting, float], stalled_seconds: float) -> tuple[Condition, str]:
     if worker.draining:
         return Condition.DRAINING, f"It was told to end, and {worker.busy} of its jobs still run."
     if worker.recent_deaths >= LOOPING_DEATHS:
@@ -130,24 +136,28 @@ def _judge(worker: WorkerState, waiting: Mapping[Lane, float], stalled_seconds: 
         )
     if not worker.warm:
         return Condition.LOADING, "No child is warm: its log says what it loads."
-    if lanes := _left_waiting(worker, waiting, stalled_seconds):
-        longest = max(worker.hungry_seconds[lane] for lane in lanes)
+    if left := _left_waiting(worker, waiting, stalled_seconds):
         return Condition.STALLED, (
-            f"Jobs wait in {' and '.join(lanes)}, its children are free, and it has taken none for "
-            f"{longest:.0f} s: its connection to the broker may be dead, or it was told to consume no more. "
-            "Restart it."
+            f"Jobs wait in {' and '.join(left)}, its children are free, and it has taken none for "
+            f"{max(left.values()):.0f} s: its connection to the broker may be dead, or it was told to consume no "
+            "more. Restart it."
         )
     return Condition.OK, ""
 
 
-def _left_waiting(worker: WorkerState, waiting: Mapping[Lane, float], stalled_seconds: float) -> Sequence[Lane]:
-    """The lanes of which it should have taken a job.
+def _left_waiting(
+    worker: WorkerState, waiting: Mapping[Waiting, float], stalled_seconds: float
+) -> dict[Waiting, float]:
+    """From where it should have taken a job, and for how many seconds it has had room for one.
 
     It must have had room all the while, and a job must have waited as long: one that came to an idle worker just
     now is about to be taken. That others take jobs meanwhile excuses nobody whose children are free.
     """
-    return [
-        lane
-        for lane, hungry_seconds in worker.hungry_seconds.items()  # its own lanes, as far as it has room
-        if lane in waiting and min(hungry_seconds, waiting[lane]) >= stalled_seconds
-    ]
+    hungry: dict[Waiting, float] = dict(worker.hungry_seconds.items())  # its own lanes, as far as it has room
+    if worker.hungry_for_retries_seconds is not None:  # an older version does not say
+        hungry["retry"] = worker.hungry_for_retries_seconds
+    return {
+        name: seconds
+        for name, seconds in hungry.items()
+        if name in waiting and min(seconds, waiting[name]) >= stalled_seconds
+    }

@@ -330,4 +330,7 @@ class WorkerState(Record):
     hungry_seconds: dict[Lane, float] = Field(
         default_factory=dict, description="for how long it has had room for jobs of a lane, and has taken none"
     )
+    hungry_for_retries_seconds: float | None = Field(
+        None, description="the same for jobs that are tried again, a queue of their own; null: it has no room"
+    )
     ended_because: str = Field("", description="why it gave up, where it did")

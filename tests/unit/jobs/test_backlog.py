@@ -16,7 +16,7 @@ from warmline.jobs import keys
 from warmline.jobs.backlog import BacklogLedger
 from warmline.jobs.feeder import Feeder
 from warmline.jobs.ledger import Ledger
-from warmline.jobs.queue import Messages
+from warmline.jobs.queue import RETRY_QUEUE, Messages
 from warmline.jobs.records import BatchItem, Failure, Job, JobState, ReportLocation, Source
 
 WORKER = "worker-1@host/7"
@@ -138,6 +138,30 @@ def test_what_is_tried_again_waits_when_it_is_due_and_not_before(
     time.sleep(0.002)
     backlog = backlogs.backlog()
     assert (backlog.retrying, backlog.delayed) == (1, 1)
+
+
+def test_a_job_that_is_tried_again_waits_for_a_worker_once_it_is_sent(
+    ledger: Ledger, backlogs: BacklogLedger, feeder: Feeder, new_job: NewJob, raw: Any
+) -> None:
+    # Given two jobs that are due for another attempt
+    failure = Failure(code="store_unavailable", message="S3 does not answer.")
+    first, second = new_job(created_at=datetime.now(UTC) - timedelta(hours=1)), new_job()
+    for job in (first, second):
+        ledger.create(job)
+        ledger.retry(job.id, claim(ledger, job).attempt, failure, delay_seconds=0.0)
+    # Then no worker has kept them waiting before they are in its queue
+    assert backlogs.backlog().oldest_retry_seconds is None
+    time.sleep(0.002)
+    feeder.step()
+    assert raw.llen(f"{keys.BROKER}{RETRY_QUEUE}") == 2
+    # And from then on they wait since they were due, whenever they were submitted
+    raw.hincrby(keys.job(first.id), "retry_at_ms", -100_000)
+    assert 100 <= (backlogs.backlog().oldest_retry_seconds or 0.0) < 1000
+    # And one that was cancelled, or is worked on, does not
+    ledger.cancel(first.id)
+    assert (backlogs.backlog().oldest_retry_seconds or 0.0) < 100
+    claim(ledger, second)
+    assert backlogs.backlog().oldest_retry_seconds is None
 
 
 def test_every_end_is_counted_once(ledger: Ledger, backlogs: BacklogLedger, new_job: NewJob) -> None:

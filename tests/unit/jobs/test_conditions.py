@@ -12,6 +12,7 @@ from warmline.jobs.conditions import (
     Condition,
     FleetLedger,
     FleetState,
+    Waiting,
     WorkerCondition,
     condition_of,
     condition_of_silent,
@@ -23,10 +24,10 @@ from warmline.jobs.records import Lane, WorkerState
 
 STALLED_SECONDS = 60.0
 LONG, SHORT = 60.0, 59.9
-WAITING: dict[Lane, float] = {"live": LONG, "bulk": LONG}
+WAITING: dict[Waiting, float] = {"live": LONG, "bulk": LONG}
 
 
-def judge(state: WorkerState, waiting: dict[Lane, float] | None = None) -> WorkerCondition:
+def judge(state: WorkerState, waiting: dict[Waiting, float] | None = None) -> WorkerCondition:
     return condition_of(state, waiting=waiting or {}, stalled_seconds=STALLED_SECONDS)
 
 
@@ -52,6 +53,14 @@ def like(warm: int = 2, **fields: object) -> WorkerState:
         (like(lanes=("live",), hungry_seconds={"live": LONG}), {"bulk": LONG}, Condition.OK),
         # Nothing waits
         (like(hungry_seconds={"live": 3600.0, "bulk": 3600.0}), {}, Condition.OK),
+        # A job to be tried again waits, and nothing else; the same edges
+        (like(hungry_for_retries_seconds=LONG), {"retry": LONG}, Condition.STALLED),
+        (like(hungry_for_retries_seconds=SHORT), {"retry": LONG}, Condition.OK),
+        (like(hungry_for_retries_seconds=3600.0), {"retry": SHORT}, Condition.OK),
+        (like(hungry_for_retries_seconds=3600.0), {}, Condition.OK),
+        (like(hungry_for_retries_seconds=LONG), WAITING, Condition.OK),
+        # Its lanes are taken care of; and a worker of an older version does not say
+        (like(hungry_seconds={"live": LONG, "bulk": LONG}), {"retry": LONG}, Condition.OK),
         (like(stuck=1), {}, Condition.STALLED),
         (like(recent_deaths=2), {}, Condition.OK),
         (like(recent_deaths=3), {}, Condition.LOOPING),
@@ -62,7 +71,7 @@ def like(warm: int = 2, **fields: object) -> WorkerState:
         (like(warm=0, draining=True, recent_deaths=9, stuck=1), WAITING, Condition.DRAINING),
     ],
 )
-def test_the_word_for_it(state: WorkerState, waiting: dict[Lane, float], condition: Condition) -> None:
+def test_the_word_for_it(state: WorkerState, waiting: dict[Waiting, float], condition: Condition) -> None:
     found = judge(state, waiting)
     assert found.condition is condition
     assert bool(found.reason) == (condition is not Condition.OK)
@@ -73,6 +82,10 @@ def test_a_stalled_workers_reason_names_the_lane_and_the_time() -> None:
     found = judge(like(hungry_seconds={"live": 75.0, "bulk": 5.0}), WAITING)
     assert "Jobs wait in live" in found.reason
     assert "for 75 s" in found.reason
+    both = like(hungry_seconds={"bulk": 75.0}, hungry_for_retries_seconds=80.0)
+    found = judge(both, {**WAITING, "retry": LONG})
+    assert "Jobs wait in bulk and retry" in found.reason
+    assert "for 80 s" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -95,7 +108,7 @@ def fleet(*workers: WorkerCondition) -> FleetState:
         "live": LaneBacklog(waiting=1, running=0, oldest_seconds=7.0),
         "bulk": LaneBacklog(waiting=0, running=0),
     }
-    numbers = dict.fromkeys(set(Backlog.model_fields) - {"lanes"}, 0)
+    numbers = dict.fromkeys(set(Backlog.model_fields) - {"lanes", "oldest_retry_seconds"}, 0)
     return FleetState(workers=workers, backlog=Backlog.model_validate({"lanes": lanes, **numbers}))
 
 
@@ -114,6 +127,8 @@ def test_the_fleet_is_as_well_as_its_workers() -> None:
         Condition.STALLED: 0, Condition.LOOPING: 0, Condition.MISSING: 1,
     }  # fmt: skip
     assert oldest_waiting(fleet().backlog) == {"live": 7.0}
+    with_retry = fleet().backlog.model_copy(update={"oldest_retry_seconds": 9.0})
+    assert oldest_waiting(with_retry) == {"live": 7.0, "retry": 9.0}
 
 
 def test_the_ledger_tells_of_all_workers_and_of_what_waits(ledger: Ledger, settings: Any, new_job: NewJob) -> None:

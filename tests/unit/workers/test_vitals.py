@@ -61,8 +61,26 @@ def test_who_has_room_and_gets_nothing_is_hungry(vitals: Vitals) -> None:
     vitals.on_message(Request("warmline.live"))
     assert set(vitals.hungry_seconds()) == {"bulk"}
     assert (vitals.taken, vitals.last_taken_at is not None) == (1, True)
-    vitals.on_message(Request("warmline.retry"))
+    vitals.on_message(Request("warmline.bulk"))
     assert vitals.hungry_seconds() == {}
+    # And that for jobs that are tried again is its own
+    assert (vitals.hungry_for_retries_seconds() or 0.0) >= STALLED_SECONDS
+    vitals.look(WARM, planned=1)
+    vitals.on_message(Request("warmline.retry"))
+    assert vitals.hungry_for_retries_seconds() is None
+    assert set(vitals.hungry_seconds()) == {"live", "bulk"}
+
+
+def test_hunger_for_jobs_that_are_tried_again_alone_is_told(vitals: Vitals) -> None:
+    vitals.look(WARM, planned=1)
+    deadline = time.monotonic() + STALLED_SECONDS
+    while time.monotonic() < deadline:
+        vitals.on_message(Request("warmline.live"))
+        vitals.on_message(Request("warmline.bulk"))
+        time.sleep(STALLED_SECONDS / 5)
+    vitals.on_message(Request("warmline.live"))
+    vitals.on_message(Request("warmline.bulk"))
+    assert vitals.look(WARM, planned=1)
 
 
 def test_who_has_no_room_is_not_hungry(vitals: Vitals) -> None:
@@ -71,6 +89,7 @@ def test_who_has_no_room_is_not_hungry(vitals: Vitals) -> None:
     celery_state.task_reserved(bulk)
     vitals.look(WARM, planned=1)
     assert set(vitals.hungry_seconds()) == {"live"}
+    assert vitals.hungry_for_retries_seconds() is None
     # When a live job takes the other child, then there is room for none
     celery_state.task_reserved(live)
     vitals.look(WARM, planned=1)
@@ -87,6 +106,7 @@ def test_a_worker_that_serves_one_lane_hungers_for_that_alone(pulse: Pulse) -> N
     vitals = Vitals(pulse, WorkerSettings(lanes=("bulk",)))
     vitals.look(WARM, planned=2)
     assert set(vitals.hungry_seconds()) == {"bulk"}
+    assert vitals.hungry_for_retries_seconds() is not None  # every worker does these
 
 
 def test_what_could_not_be_taken_is_forgiven(pulse: Pulse) -> None:
