@@ -39,7 +39,7 @@ class Browser:
         """The first of these."""
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
-    def wait_for(self, element_id: str, words: str, *, seconds: float = 20.0) -> None:
+    def wait_for(self, element_id: str, words: str, *, seconds: float = 60.0) -> None:
         """Returns when these words can be read there."""
         wait_until(lambda: words in self.text(element_id), f"{words!r} in #{element_id}", seconds=seconds)
 

@@ -30,7 +30,7 @@ class SqsProcess:
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if line["action"] == action]
 
-    def wait_for(self, action: str, *, seconds: float = 30.0) -> dict[str, Any]:
+    def wait_for(self, action: str, *, seconds: float = 60.0) -> dict[str, Any]:
         """The first line with this action."""
         wait_until(lambda: bool(self.lines(action)), f"the poller says {action}", seconds=seconds)
         return self.lines(action)[0]

@@ -28,11 +28,11 @@ def tls_front(port: int, tls: ssl.SSLContext) -> Iterator[int]:
     async def start() -> asyncio.Server:
         return await asyncio.start_server(forward, "127.0.0.1", 0, ssl=tls)
 
-    server = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    server = asyncio.run_coroutine_threadsafe(start(), loop).result(60)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        asyncio.run_coroutine_threadsafe(_close(server), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_close(server), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()

@@ -142,7 +142,7 @@ class UploadsStack:
         """SIGTERM; its exit code."""
         assert self._follower is not None
         self._follower.send_signal(signal.SIGTERM)
-        return self._follower.wait(10)
+        return self._follower.wait(60)
 
     def tails(self) -> list[psutil.Process]:
         """The processes that print the log."""
@@ -159,7 +159,7 @@ class UploadsStack:
         keys = (state.job.source.key for state in self.jobs())
         return sorted(key for key in keys if key.startswith(prefix))
 
-    def wait_for_jobs(self, prefix: str, keys: Collection[str], seconds: float = 20.0) -> None:
+    def wait_for_jobs(self, prefix: str, keys: Collection[str], seconds: float = 60.0) -> None:
         """Returns when these keys have jobs, and none besides that begins so."""
         wanted = sorted(prefix + key for key in keys)
         wait_until(lambda: self.keys(prefix) == wanted, f"jobs for {wanted}", seconds=seconds)
@@ -175,7 +175,7 @@ class UploadsStack:
         for process in (self._follower, self._s3, self._redis):
             if process is not None and process.poll() is None:
                 process.terminate()
-                process.wait(20)
+                process.wait(60)
         self.server.remove_sockets()
 
     def _run(self, command: Sequence[str], log: Path, directory: Path) -> subprocess.Popen[bytes]:

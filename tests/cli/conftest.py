@@ -27,7 +27,7 @@ Warmline = Callable[..., subprocess.CompletedProcess[str]]
 
 def finished(api: ApiClient, job_id: str) -> JobState:
     """The job when it has succeeded; fails the test when it fails, or takes longer than 30 s."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not (state := api.job(job_id)).status.finished:
         assert time.monotonic() < deadline, state
         time.sleep(0.02)

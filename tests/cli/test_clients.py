@@ -153,7 +153,7 @@ def test_status_fails_for_a_worker_that_is_not_well(client: Warmline, stack: Sta
     assert re.search(r"^worker-\d+@\S+: ok, (\d+) of \1 children warm", well.stdout, re.MULTILINE), well.stdout
     pages = re.search(r"http://127\.0\.0\.1:\d+/live", well.stdout)
     assert pages, well.stdout
-    assert httpx.get(pages[0], trust_env=False).json() == {"status": "alive"}
+    assert httpx.get(pages[0], trust_env=False, timeout=60).json() == {"status": "alive"}
     # When its worker is frozen
     (worker,) = [psutil.Process(state.pid) for state in _alive(stack)]
     worker.suspend()

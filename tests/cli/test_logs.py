@@ -40,7 +40,7 @@ def test_lines_from_a_pipe_are_shown_as_they_come() -> None:
             process.stdin.flush()
             assert expected in process.stdout.readline()  # while the pipe is still open
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_what_is_wrong_is_said_in_a_line(warmline: Warmline, tmp_path: Path) -> None:

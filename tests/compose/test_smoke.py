@@ -62,7 +62,9 @@ def secret(secrets: Path, name: str) -> str:
 @pytest.fixture(scope="module")
 def api(stack: LocalStack, secrets: Path) -> Iterator[httpx.Client]:
     key = {"Authorization": f"Bearer {secret(secrets, 'api_keys')}"}
-    with httpx.Client(base_url=f"http://127.0.0.1:{stack.port('api')}", headers=key, trust_env=False) as client:
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{stack.port('api')}", headers=key, trust_env=False, timeout=60
+    ) as client:
         yield client
 
 
@@ -108,7 +110,12 @@ def test_an_upload_becomes_a_report(
     upload = made.raise_for_status().json()
     assert upload["url"].startswith(f"http://127.0.0.1:{stack.port('s3')}/")
     sent = httpx.request(
-        upload["method"], upload["url"], headers=upload["headers"], content=CALL.read_bytes(), trust_env=False
+        upload["method"],
+        upload["url"],
+        headers=upload["headers"],
+        content=CALL.read_bytes(),
+        trust_env=False,
+        timeout=60,
     )
     assert sent.is_success, sent.text
     assert {job["status"] for job in finished_jobs(api, 2)} == {"succeeded"}
@@ -124,12 +131,15 @@ def test_who_watches_sees_it_and_nobody_else(stack: LocalStack, api: httpx.Clien
     token = {"Authorization": f"Bearer {secret(secrets, 'metrics_token')}"}
     for name, metric in (("api", "warmline_redis_up 1.0"), ("worker", "warmline_warm_children")):
         page = f"http://127.0.0.1:{stack.port(name)}/metrics"
-        assert metric in httpx.get(page, headers=token, trust_env=False).raise_for_status().text
-        assert httpx.get(page, trust_env=False).status_code == httpx.codes.UNAUTHORIZED
-    assert httpx.get(api.base_url.join("/v1/jobs"), trust_env=False).status_code == httpx.codes.UNAUTHORIZED
+        assert metric in httpx.get(page, headers=token, trust_env=False, timeout=60).raise_for_status().text
+        assert httpx.get(page, trust_env=False, timeout=60).status_code == httpx.codes.UNAUTHORIZED
+    assert (
+        httpx.get(api.base_url.join("/v1/jobs"), trust_env=False, timeout=60).status_code
+        == httpx.codes.UNAUTHORIZED
+    )
     flower = f"http://127.0.0.1:{stack.port('flower')}/"
-    assert httpx.get(flower, trust_env=False).status_code == httpx.codes.UNAUTHORIZED
-    asked = httpx.get(flower, auth=("warmline", secret(secrets, "flower_password")), trust_env=False)
+    assert httpx.get(flower, trust_env=False, timeout=60).status_code == httpx.codes.UNAUTHORIZED
+    asked = httpx.get(flower, auth=("warmline", secret(secrets, "flower_password")), trust_env=False, timeout=60)
     assert asked.is_success
 
 

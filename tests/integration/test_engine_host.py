@@ -249,7 +249,7 @@ def test_a_host_does_not_outlive_a_parent_that_was_killed(
         processes = Process(worker.process.pid).children()
         assert len(processes) == 2
         kill(worker.process.pid)
-        _, alive = psutil.wait_procs(processes, timeout=30)
+        _, alive = psutil.wait_procs(processes, timeout=60)
         assert not alive
 
 

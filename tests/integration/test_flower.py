@@ -37,7 +37,7 @@ class Flower:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.client = httpx.Client(base_url=url, auth=(USER, PASSWORD), timeout=20, trust_env=False)
+        self.client = httpx.Client(base_url=url, auth=(USER, PASSWORD), timeout=60, trust_env=False)
 
     def tasks(self) -> dict[str, dict[str, Any]]:
         """Task id -> what the API tells of it."""
@@ -192,7 +192,7 @@ POSTS = (
 
 @pytest.mark.parametrize("auth", [None, (USER, "wrong"), ("open", "door"), (USER, "")], ids=str)
 def test_without_the_password_nothing_is_shown_or_done(open_flower: Flower, auth: tuple[str, str] | None) -> None:
-    with httpx.Client(base_url=open_flower.url, auth=auth, trust_env=False) as stranger:
+    with httpx.Client(base_url=open_flower.url, auth=auth, trust_env=False, timeout=60) as stranger:
         for path in (
             "/",
             "/tasks",
@@ -266,7 +266,7 @@ def test_behind_a_proxy_it_serves_below_the_path(settings: Settings, tmp_path: P
             return False
 
     with running(flower_command(), tmp_path / "log", answers, environment=process_environment(changed)):
-        assert httpx.get(f"{url}/tasks", trust_env=False).status_code == 401
-        page = httpx.get(f"{url}/tasks", auth=(USER, PASSWORD), trust_env=False)
+        assert httpx.get(f"{url}/tasks", trust_env=False, timeout=60).status_code == 401
+        page = httpx.get(f"{url}/tasks", auth=(USER, PASSWORD), trust_env=False, timeout=60)
         assert page.is_success
         assert "/tools/flower/static/" in page.text

@@ -163,7 +163,7 @@ def test_a_job_whose_end_cannot_be_told_is_left_to_its_lease(
             thread.start()
             wait_until(lambda: windows_done(desk, job) >= 1, "a window is scored", interval_seconds=0.01)
         # When its end is to be told, then that is tried for a while, and the child goes on to the next job
-        thread.join(30)
+        thread.join(60)
     assert not thread.is_alive()
     said = [line["event"] for line in lines]
     assert "ledger_awaited" in said

@@ -103,13 +103,15 @@ def _ask(url: str, call: Source, worker: WorkerProcess, headers: dict[str, str])
     """What is well, and what is not."""
     for key in (call.key, "no/such.wav"):
         job = {"source": {"bucket": call.bucket, "key": key}}
-        accepted = httpx.post(f"{url}/v1/jobs", json=job, headers=headers, trust_env=False)
+        accepted = httpx.post(f"{url}/v1/jobs", json=job, headers=headers, trust_env=False, timeout=60)
         worker.wait_finished(accepted.json()["id"])
-    signed = httpx.post(f"{url}/v1/uploads", json={"filename": "a.wav"}, headers=headers, trust_env=False)
+    signed = httpx.post(
+        f"{url}/v1/uploads", json={"filename": "a.wav"}, headers=headers, trust_env=False, timeout=60
+    )
     assert signed.status_code < 500
     for wrong in ({"authorization": f"Bearer {SENT_IN_VAIN}"}, {}):
-        httpx.get(f"{url}/v1/jobs?token={SENT_IN_VAIN}", headers=wrong, trust_env=False)
-    httpx.post(f"{url}/v1/events/s3", auth=("warmline", TOKEN), content=b"{", trust_env=False)
+        httpx.get(f"{url}/v1/jobs?token={SENT_IN_VAIN}", headers=wrong, trust_env=False, timeout=60)
+    httpx.post(f"{url}/v1/events/s3", auth=("warmline", TOKEN), content=b"{", trust_env=False, timeout=60)
 
 
 def test_no_secret_is_in_any_log(written: Written) -> None:

@@ -81,7 +81,7 @@ def test_an_api_that_runs_meanwhile_answers_503_until_it_is_upgraded(
     with (
         running_api(tmp_path, url, s3_settings) as api,
         closing(redis.Redis.from_url(url)) as client,
-        httpx.Client(base_url=api.url, trust_env=False) as http,
+        httpx.Client(base_url=api.url, trust_env=False, timeout=60) as http,
     ):
         assert http.get("/v1/jobs").status_code == 200
         client.set(keys.VERSION, TOO_NEW)

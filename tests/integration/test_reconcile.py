@@ -417,7 +417,7 @@ def test_the_command_line_reconciles_through_the_api(
         asked = {"bucket": "calls", "prefix": s3_prefix}
 
         def refusal(body: dict[str, object]) -> tuple[int, str]:
-            answer = httpx.post(f"{api.url}/v1/reconciliations", json=body, trust_env=False)
+            answer = httpx.post(f"{api.url}/v1/reconciliations", json=body, trust_env=False, timeout=60)
             return answer.status_code, answer.json()["code"]
 
         # Given no warm worker, or two models, it cannot be known which report a call should have
@@ -434,7 +434,7 @@ def test_the_command_line_reconciles_through_the_api(
         # And other options are another question
         done = warmline(f"s3://calls/{s3_prefix}", "--granularity", "frame", "--hop", "2", "--exclude", "0:05-9")
         assert done.stdout.startswith("6 calls: 0 have their report, "), done.stderr
-        (newest,) = httpx.get(f"{api.url}/v1/jobs?limit=1", trust_env=False).json()["jobs"]
+        (newest,) = httpx.get(f"{api.url}/v1/jobs?limit=1", trust_env=False, timeout=60).json()["jobs"]
         assert newest["job"]["options"] == {
             "granularity": "frame", "hop_seconds": 2.0, "roles": [],
             "exclude": [{"start_seconds": 5.0, "end_seconds": 9.0}],
@@ -442,7 +442,7 @@ def test_the_command_line_reconciles_through_the_api(
         # And what cannot be asked is refused
         assert refusal(asked | {"bucket": "payroll"}) == (403, "bucket_not_allowed")
         assert refusal(asked | {"options": {"granularity": "word"}}) == (422, "invalid_request")
-        answer = httpx.get(f"{api.url}/v1/reconciliations/{'0' * 32}", trust_env=False)
+        answer = httpx.get(f"{api.url}/v1/reconciliations/{'0' * 32}", trust_env=False, timeout=60)
         assert (answer.status_code, answer.json()["code"]) == (404, "reconciliation_not_found")
 
 

@@ -52,6 +52,7 @@ def test_every_road_at_once_leads_to_one_job(aws: AwsServer, redis_url: str, tmp
                 content=json.dumps(told),
                 headers={"Authorization": f"Bearer {TOKEN}"},
                 trust_env=False,
+                timeout=60,
             )
             assert answer.status_code == 202, answer.text
         uploads = UploadLedger.connect(settings.redis, settings.jobs)

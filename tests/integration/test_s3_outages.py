@@ -269,7 +269,7 @@ def test_the_api_says_503_within_seconds_while_s3_is_gone_or_silent(
     patient = proxied.model_copy(update={"timeout_seconds": 30.0})
     with (
         running_api(tmp_path, redis_url, patient) as api,
-        httpx.Client(base_url=api.url, timeout=30, trust_env=False) as client,
+        httpx.Client(base_url=api.url, timeout=60, trust_env=False) as client,
     ):
         before = len(client.get("/v1/batches").json()["batches"])
         report = ("GET", f"/v1/jobs/{job_id}/report", None)

@@ -185,7 +185,7 @@ def test_a_poller_that_is_told_to_stop_leaves_nothing_hidden(
         wait_until(lambda: len(poller.lines("sqs_messages_taken")) >= 2, "it is at work", interval_seconds=0.001)
         # When it is told to stop
         poller.process.terminate()
-        assert poller.process.wait(20) == 0
+        assert poller.process.wait(60) == 0
         stopped = poller.lines("sqs_stopped")
     # Then what was entered is deleted, and others can take all the rest at once
     jobs = len(uploaded(settings.redis))
@@ -253,7 +253,7 @@ def test_without_redis_and_sqs_it_waits_and_says_so(aws: AwsServer, tmp_path: Pa
         # A health check says so, too
         assert check(alive) == 1
         poller.process.terminate()
-        assert poller.process.wait(20) == 0
+        assert poller.process.wait(60) == 0
     away = settings.model_copy(
         update={"sqs": settings.sqs.model_copy(update={"endpoint_url": f"http://127.0.0.1:{choose_port()}"})}
     )
@@ -261,7 +261,7 @@ def test_without_redis_and_sqs_it_waits_and_says_so(aws: AwsServer, tmp_path: Pa
     with running_sqs(tmp_path, away, until="sqs_waits") as poller:
         assert poller.wait_for("sqs_waits")["code"] == "queue_unavailable"
         poller.process.terminate()
-        assert poller.process.wait(20) == 0
+        assert poller.process.wait(60) == 0
 
 
 def test_the_check_says_whether_a_poller_gets_on(aws: AwsServer, redis_url: str, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_the_check_says_whether_a_poller_gets_on(aws: AwsServer, redis_url: str,
         wait_until(alive.exists, "it says that it is alive")
         assert check(alive) == 0
         poller.process.send_signal(signal.SIGINT)
-        assert poller.process.wait(20) == 0
+        assert poller.process.wait(60) == 0
     assert check(alive) == 1
     alive.write_text(str(time.time() - 1))  # of one that was killed
     assert check(alive) == 1

@@ -162,17 +162,17 @@ def _everything_answers(settings: Settings, data: Path) -> None:
     status = warmline("status", data=data)
     assert status.returncode == 0, status.stdout + status.stderr
     assert "1 of 1 children warm" in status.stdout or "children warm" in status.stdout
-    health = httpx.get(f"{settings.api.base_url}/health").json()
+    health = httpx.get(f"{settings.api.base_url}/health", timeout=60).json()
     assert (health["status"], health["model_loaded"]) == ("healthy", True)
-    assert "API key" in httpx.get(f"{settings.api.base_url}/dashboard").text
+    assert "API key" in httpx.get(f"{settings.api.base_url}/dashboard", timeout=60).text
     flower = f"http://127.0.0.1:{settings.flower.port}/workers"
-    assert httpx.get(flower).status_code == httpx.codes.UNAUTHORIZED
+    assert httpx.get(flower, timeout=60).status_code == httpx.codes.UNAUTHORIZED
     password = settings.flower.password.get_secret_value()
-    page = httpx.get(flower, auth=(settings.flower.user, password))
+    page = httpx.get(flower, auth=(settings.flower.user, password), timeout=60)
     assert page.status_code == httpx.codes.OK
-    assert httpx.get(f"{settings.api.base_url}/v1/jobs").status_code == httpx.codes.UNAUTHORIZED
+    assert httpx.get(f"{settings.api.base_url}/v1/jobs", timeout=60).status_code == httpx.codes.UNAUTHORIZED
     key = settings.api.keys[0].get_secret_value()
-    jobs = httpx.get(f"{settings.api.base_url}/v1/jobs", headers={"Authorization": f"Bearer {key}"})
+    jobs = httpx.get(f"{settings.api.base_url}/v1/jobs", headers={"Authorization": f"Bearer {key}"}, timeout=60)
     assert jobs.status_code == httpx.codes.OK
 
 

@@ -44,7 +44,7 @@ class SmallStack:
         )
         assert self.says(text), self.output.read_text()
 
-    def wait_for_end(self, seconds: float = 30.0) -> int:
+    def wait_for_end(self, seconds: float = 60.0) -> int:
         return self.process.wait(seconds)
 
     def pid_of(self, part: str) -> int:
@@ -277,7 +277,7 @@ def test_processes_of_others_are_none_of_its_business(tmp_path: Path) -> None:
         assert [each.process.pid for each in find_processes(mine)] == [sleepers[0].pid]
         # When one stack is stopped, then the other one's process lives
         stop_stack(mine, timeout_seconds=5)
-        assert sleepers[0].wait(5) == -signal.SIGTERM
+        assert sleepers[0].wait(60) == -signal.SIGTERM
         assert sleepers[1].poll() is None
     finally:
         for sleeper in sleepers:

@@ -39,7 +39,9 @@ class Traced:
 
     def submit(self, key: str, path: str = "/v1/jobs", **headers: str) -> JobState:
         source = {"bucket": "calls", "key": key}
-        answer = httpx.post(f"{self.api.url}{path}", json={"source": source}, headers=headers, trust_env=False)
+        answer = httpx.post(
+            f"{self.api.url}{path}", json={"source": source}, headers=headers, trust_env=False, timeout=60
+        )
         assert answer.status_code == 202, answer.text
         return self.worker.wait_finished(answer.json()["id"])
 
@@ -144,7 +146,7 @@ def test_jobs_of_a_batch_have_traces_of_their_own_that_link_to_its_submission(
     traced: Traced, call: Source
 ) -> None:
     body = {"bucket": "calls", "keys": [call.key, call.key]}
-    answer = httpx.post(f"{traced.api.url}/v1/batches", json=body, trust_env=False)
+    answer = httpx.post(f"{traced.api.url}/v1/batches", json=body, trust_env=False, timeout=60)
     batch_id = answer.json()["id"]
     jobs = traced.receiver.wait_named("job", 2, warmline__batch__id=batch_id)
     (submit,) = traced.receiver.wait_named("submit batch", warmline__batch__id=batch_id)
@@ -171,9 +173,12 @@ def test_a_failure_has_its_code_in_the_job_and_in_the_stage(traced: Traced) -> N
 def test_attempts_at_a_job_are_spans_of_one_trace(traced: Traced, call: Source) -> None:
     # Given a job of a batch, which has no trace of its submission to be in, that fails and is replayed
     body = {"bucket": "calls", "keys": ["no/such/either.wav"]}
-    batch_id = httpx.post(f"{traced.api.url}/v1/batches", json=body, trust_env=False).json()["id"]
+    batch_id = httpx.post(f"{traced.api.url}/v1/batches", json=body, trust_env=False, timeout=60).json()["id"]
     (first,) = traced.receiver.wait_named("job", warmline__batch__id=batch_id)
-    assert httpx.post(f"{traced.api.url}/v1/batches/{batch_id}/replay", trust_env=False).status_code == 202
+    assert (
+        httpx.post(f"{traced.api.url}/v1/batches/{batch_id}/replay", trust_env=False, timeout=60).status_code
+        == 202
+    )
     # Then its second attempt is beside the first one
     second = traced.receiver.wait_named("job", 2, warmline__batch__id=batch_id)[1]
     assert second.attributes["warmline.attempt"] == 2
@@ -183,8 +188,8 @@ def test_attempts_at_a_job_are_spans_of_one_trace(traced: Traced, call: Source) 
 
 def test_who_only_looks_is_not_traced(traced: Traced) -> None:
     for path in ("/live", "/v1/jobs", "/health"):
-        httpx.get(f"{traced.api.url}{path}", trust_env=False)
-    httpx.post(f"{traced.api.url}/v1/nothing", json={}, trust_env=False)
+        httpx.get(f"{traced.api.url}{path}", trust_env=False, timeout=60)
+    httpx.post(f"{traced.api.url}/v1/nothing", json={}, trust_env=False, timeout=60)
     (refused,) = traced.receiver.wait_named("POST /…")
     assert refused.attributes["warmline.code"] == "route_not_found"
     assert [span.name for span in traced.receiver.spans if span.name.startswith("GET")] == []
@@ -200,7 +205,7 @@ def test_an_upload_that_is_announced_is_part_of_the_announcement(traced: Traced,
             "object": {"key": call.key, "eTag": "5d41402abc4b2a76b9719d911017c592"},
         },
     }
-    answer = httpx.post(f"{traced.api.url}/v1/events/s3", json={"Records": [record]}, trust_env=False)
+    answer = httpx.post(f"{traced.api.url}/v1/events/s3", json={"Records": [record]}, trust_env=False, timeout=60)
     spans = {span.name: span for span in traced.trace_of(answer.json()["jobs"][0]["id"])}
     assert spans["submit uploads"].parent_id == spans["POST /v1/events/s3"].span_id
     assert spans["job"].parent_id == spans["submit uploads"].span_id

@@ -228,7 +228,7 @@ def test_a_log_that_shows_nothing_is_not_taken_for_followed(stack: UploadsStack,
             said.add(sign.waits_for(os.getpid()))
             time.sleep(0.1)
         stop.set()
-        thread.join(10)
+        thread.join(60)
     assert not thread.is_alive()
     assert None not in said
     assert any(words is not None and words.startswith("S3's log") for words in said)
@@ -258,7 +258,7 @@ def test_web_pages_of_ones_own_may_upload_and_no_others(stack: UploadsStack) -> 
     assert preflight("reports", ORIGIN) == refused
     # And the page can read the answer to its upload
     url = stack.client.generate_presigned_url("put_object", Params={"Bucket": "calls", "Key": "demo/page.wav"})
-    answer = httpx.put(url, content=b"x", headers={"Origin": ORIGIN}, trust_env=False)
+    answer = httpx.put(url, content=b"x", headers={"Origin": ORIGIN}, trust_env=False, timeout=60)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, ORIGIN)
     # Where no page is named, none may
     with closing(ObjectStore(stack.settings.s3)) as store:

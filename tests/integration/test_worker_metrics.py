@@ -39,7 +39,7 @@ def worker(
 def get(worker: WorkerProcess, path: str, token: str | None = TOKEN) -> httpx.Response:
     metrics: MetricsSettings = worker.settings.metrics
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    return httpx.get(f"http://127.0.0.1:{metrics.port}{path}", headers=headers)
+    return httpx.get(f"http://127.0.0.1:{metrics.port}{path}", headers=headers, timeout=60)
 
 
 def scrape(worker: WorkerProcess) -> Samples:
@@ -133,7 +133,7 @@ def test_only_who_has_the_token_reads_the_metrics(worker: WorkerProcess) -> None
     for token in (None, "another"):
         assert get(worker, "/metrics", token).status_code == 401
     assert get(worker, "/elsewhere").status_code == 404
-    assert httpx.post(f"http://127.0.0.1:{worker.settings.metrics.port}/metrics").status_code == 501
+    assert httpx.post(f"http://127.0.0.1:{worker.settings.metrics.port}/metrics", timeout=60).status_code == 501
 
 
 def test_a_port_that_is_taken_ends_no_worker(

@@ -54,7 +54,7 @@ class WorkerProcess:
         self.process.wait()
         for child in children:
             child.resume()  # a stopped one dies of its parent's death only when it runs again
-        _, alive = psutil.wait_procs(children, timeout=10)
+        _, alive = psutil.wait_procs(children, timeout=60)
         assert not alive, "children outlived their parent"
         self.ledger.close()
 

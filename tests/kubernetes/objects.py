@@ -28,7 +28,7 @@ def make_secret(**own: str) -> Object:
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=60,
         env={"PATH": "/usr/bin:/bin", **own},
     )
     _, made = read_objects(script.stdout)

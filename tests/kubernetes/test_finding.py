@@ -123,7 +123,7 @@ def test_prometheus_rules_become_a_resource_of_its_operator() -> None:
     (command,) = re.findall(
         r"^(\(cat deploy/kubernetes/prometheus-rule.*?\)) \| kubectl apply", guide, re.MULTILINE
     )
-    made = subprocess.run([SHELL, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+    made = subprocess.run([SHELL, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     (rule,) = read_objects(made.stdout)
     jsonschema.Draft202012Validator(SCHEMAS["monitoring.coreos.com/v1", "PrometheusRule"]).validate(rule)
     assert rule["spec"] == yaml.safe_load((ROOT / "deploy" / "prometheus" / "rules.yml").read_text())

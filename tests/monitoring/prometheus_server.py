@@ -126,7 +126,7 @@ def running_prometheus(directory: Path, targets: Mapping[str, Sequence[str]], to
         f"--web.listen-address=127.0.0.1:{port}",
     ]
     with (
-        httpx.Client(trust_env=False) as client,
+        httpx.Client(trust_env=False, timeout=60) as client,
         running(command, directory / "prometheus.log", answers, directory=directory) as process,
     ):
         yield Prometheus(url=url, client=client)

@@ -63,7 +63,7 @@ def sns() -> Iterator[SnsServer]:
 @pytest.fixture(scope="package")
 def openapi(api: ApiProcess) -> dict[str, Any]:
     """The API's own description."""
-    document: dict[str, Any] = httpx.get(f"{api.url}/openapi.json", trust_env=False).json()
+    document: dict[str, Any] = httpx.get(f"{api.url}/openapi.json", trust_env=False, timeout=60).json()
     return document
 
 
@@ -102,7 +102,7 @@ def hold_to_openapi(openapi: dict[str, Any]) -> Callable[[httpx.Response], None]
 def stranger(api: ApiProcess, hold_to_openapi: Callable[[httpx.Response], None]) -> Iterator[httpx.Client]:
     """A client without a key."""
     with httpx.Client(
-        base_url=api.url, timeout=20, trust_env=False, event_hooks={"response": [hold_to_openapi]}
+        base_url=api.url, timeout=60, trust_env=False, event_hooks={"response": [hold_to_openapi]}
     ) as client:
         yield client
 
@@ -112,7 +112,7 @@ def client(api: ApiProcess, hold_to_openapi: Callable[[httpx.Response], None]) -
     """A client with a key."""
     with httpx.Client(
         base_url=api.url,
-        timeout=20,
+        timeout=60,
         trust_env=False,
         headers={"Authorization": f"Bearer {KEYS[0]}"},
         event_hooks={"response": [hold_to_openapi]},

@@ -39,7 +39,7 @@ def sender(api: ApiProcess, hold_to_openapi: Callable[[httpx.Response], None]) -
     """A store that holds a token."""
     with httpx.Client(
         base_url=api.url,
-        timeout=20,
+        timeout=60,
         trust_env=False,
         headers={"Authorization": f"Bearer {TOKENS[0]}"},
         event_hooks={"response": [hold_to_openapi]},
@@ -104,7 +104,7 @@ def test_many_that_announce_one_upload_at_the_same_time_make_one_job(api: ApiPro
 
     def post(body: bytes) -> int:
         headers = {"Authorization": f"Bearer {TOKENS[1]}"}
-        answer = httpx.post(f"{api.url}{EVENTS}", content=body, headers=headers, timeout=20, trust_env=False)
+        answer = httpx.post(f"{api.url}{EVENTS}", content=body, headers=headers, timeout=60, trust_env=False)
         return int(answer.json()["entered"])
 
     with ThreadPoolExecutor(12) as threads:
@@ -368,7 +368,7 @@ def test_a_message_of_sns_opens_no_other_path(stranger: httpx.Client, path: str)
 
 def test_a_method_that_is_not_post(sender: httpx.Client) -> None:
     # MinIO asks with HEAD whether somebody is there, and takes any answer for a yes.
-    head = httpx.head(sender.base_url.join(EVENTS), headers=sender.headers, trust_env=False)
+    head = httpx.head(sender.base_url.join(EVENTS), headers=sender.headers, trust_env=False, timeout=60)
     for answer in (sender.get(EVENTS), sender.put(EVENTS), head):
         assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
@@ -385,7 +385,7 @@ def test_tokens_are_in_no_answer_and_no_log(sender: httpx.Client, api: ApiProces
 def test_many_events_do_not_keep_others_waiting(api: ApiProcess) -> None:
     body = records(*[record(Stored(key=f"demo/{n}.wav", content=b"x")) for n in range(900)])
     headers = {"Authorization": f"Bearer {TOKENS[0]}"}
-    with ThreadPoolExecutor(8) as threads, httpx.Client(base_url=api.url, trust_env=False) as prober:
+    with ThreadPoolExecutor(8) as threads, httpx.Client(base_url=api.url, trust_env=False, timeout=60) as prober:
         posts = [
             threads.submit(
                 httpx.post, f"{api.url}{EVENTS}", content=body, headers=headers, timeout=60, trust_env=False
@@ -411,7 +411,7 @@ def test_what_may_pass_is_to_be_sent_again(
     with (
         running_api(tmp_path, f"redis://127.0.0.1:{choose_port()}/0", nowhere) as api,
         httpx.Client(
-            base_url=api.url, timeout=30, trust_env=False, event_hooks={"response": [hold_to_openapi]}
+            base_url=api.url, timeout=60, trust_env=False, event_hooks={"response": [hold_to_openapi]}
         ) as sender,
     ):
         # When events come that need the one or the other, then their senders learn to come again
@@ -433,7 +433,7 @@ def test_tokens_alone_close_the_path_and_a_full_backlog_says_when_to_come_again(
             tmp_path, redis_url, s3_settings, WARMLINE_TRIGGERS_TOKENS=TOKENS[0], WARMLINE_JOBS_MAX_BACKLOG="3"
         ) as api,
         httpx.Client(
-            base_url=api.url, timeout=30, trust_env=False, event_hooks={"response": [hold_to_openapi]}
+            base_url=api.url, timeout=60, trust_env=False, event_hooks={"response": [hold_to_openapi]}
         ) as sender,
     ):
         assert sender.get("/v1/jobs").status_code == 200  # there are no keys
@@ -456,7 +456,7 @@ def test_without_keys_and_tokens_events_pass_and_sns_is_verified_all_the_same(
 ) -> None:
     with (
         running_api(tmp_path, redis_url, s3_settings) as api,
-        httpx.Client(base_url=api.url, trust_env=False) as anyone,
+        httpx.Client(base_url=api.url, trust_env=False, timeout=60) as anyone,
     ):
         stored = upload()
         message = body_of(sns.message(of_aws(stored).decode()))

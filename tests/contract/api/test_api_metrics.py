@@ -111,7 +111,7 @@ def test_a_key_or_the_metrics_token_opens_the_metrics_and_the_token_nothing_else
 def test_without_redis_it_says_so_and_nothing_of_the_fleet(tmp_path: Path) -> None:
     # Given an API whose Redis is not there
     with running_api(tmp_path, "redis://127.0.0.1:1/0", S3Settings(endpoint_url="http://127.0.0.1:1")) as alone:
-        answer = httpx.get(f"{alone.url}/metrics", trust_env=False, timeout=30)
+        answer = httpx.get(f"{alone.url}/metrics", trust_env=False, timeout=60)
     # Then an empty queue is not what it tells
     samples = samples_of(answer)
     assert samples["warmline_redis_up"] == 0

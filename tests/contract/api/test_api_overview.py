@@ -141,7 +141,7 @@ def test_without_redis_it_says_so_and_soon_knows_again(
 ) -> None:
     with (
         running_api(tmp_path, "redis://127.0.0.1:1/0", s3_settings) as alone,
-        httpx.Client(trust_env=False) as asking,
+        httpx.Client(trust_env=False, timeout=60) as asking,
     ):
         answer = asking.get(f"{alone.url}/v1/overview", timeout=20)
         assert (answer.status_code, answer.json()["code"]) == (503, "ledger_unavailable")
@@ -156,7 +156,7 @@ def test_without_redis_it_says_so_and_soon_knows_again(
 
 @pytest.mark.parametrize("path", [DASHBOARD, *(f"{DASHBOARD}/{name}" for name in FILES)])
 def test_the_page_s_files_are_open_and_let_nothing_else_in(api: ApiProcess, path: str) -> None:
-    answer = httpx.get(f"{api.url}{path}", trust_env=False)
+    answer = httpx.get(f"{api.url}{path}", trust_env=False, timeout=60)
     assert answer.status_code == 200
     assert set(re.split(r"; *", answer.headers["content-security-policy"])) == POLICY
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -165,23 +165,23 @@ def test_the_page_s_files_are_open_and_let_nothing_else_in(api: ApiProcess, path
     )
     for secret in KEYS:
         assert secret not in answer.text
-    other = httpx.post(f"{api.url}{path}", trust_env=False)
+    other = httpx.post(f"{api.url}{path}", trust_env=False, timeout=60)
     assert (other.status_code, other.headers["allow"]) == (405, "GET")
 
 
 def test_the_page_says_that_it_needs_a_key(api: ApiProcess) -> None:
-    page = httpx.get(f"{api.url}{DASHBOARD}", trust_env=False).text
+    page = httpx.get(f"{api.url}{DASHBOARD}", trust_env=False, timeout=60).text
     assert 'data-key="needed"' in page
     # And has neither scripts nor styles of its own, which its policy would not allow, nor addresses elsewhere
     assert not re.search(r"<style|\son\w+=|\sstyle=|<script(?![^>]* src=)", page)
     for name in ("dashboard.css", "dashboard.js", "charts.js", "words.js"):
-        text = httpx.get(f"{api.url}{DASHBOARD}/{name}", trust_env=False).text
+        text = httpx.get(f"{api.url}{DASHBOARD}/{name}", trust_env=False, timeout=60).text
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), name
         assert "innerHTML =" not in text
 
 
 def test_the_address_alone_leads_to_the_page(api: ApiProcess) -> None:
-    answer = httpx.get(f"{api.url}/", trust_env=False)
+    answer = httpx.get(f"{api.url}/", trust_env=False, timeout=60)
     assert (answer.status_code, answer.headers["location"]) == (307, "dashboard")
 
 

@@ -30,7 +30,7 @@ TOO_LARGE = UploadsSettings().max_bytes + 1
 @pytest.fixture(scope="module")
 def stranger_of_the_store() -> Iterator[httpx.Client]:
     """Somebody with no keys at all."""
-    with httpx.Client(timeout=20, trust_env=False) as made:
+    with httpx.Client(timeout=60, trust_env=False) as made:
         yield made
 
 

@@ -57,7 +57,7 @@ def telling(
 
 @pytest.fixture(scope="module")
 def http(telling: ApiProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=telling.url, timeout=20, trust_env=False) as client:
+    with httpx.Client(base_url=telling.url, timeout=60, trust_env=False) as client:
         wait_until(lambda: bool(client.get("/v1/webhooks").json()["events"]), "somebody listens")
         yield client
 

@@ -112,7 +112,7 @@ class Serving:
 
     def stop(self) -> None:
         self.server.close()
-        self.thread.join(10)
+        self.thread.join(60)
         self.listener.close()
         assert not self.thread.is_alive()
 
@@ -189,7 +189,7 @@ def test_a_client_that_does_not_read_its_embeddings_holds_nobody(
         wait_until(lambda: serving.server.counts.windows == 128, "its windows are scored")
         # When another client comes, then it is served
         answer = serving.client().infer([noise(1.0)])
-        assert answer.result(timeout=20).scores.shape[0] == 1
+        assert answer.result(timeout=60).scores.shape[0] == 1
         # And the first answer is still on its way, the second behind it
         assert known.answers.qsize() == 1
 
@@ -362,7 +362,7 @@ def test_an_engine_that_fails_with_every_window_ends_its_host(
     held.turns.release(100)
     # When it has failed, then its process is not used any more
     answer = client.infer(client.prepare([noise(1.0)]))
-    serving.thread.join(10)
+    serving.thread.join(60)
     assert [str(error) for error in serving.failure] == ["RuntimeError: illegal memory access"]
     serving.server.close()
     with pytest.raises(EngineLost):

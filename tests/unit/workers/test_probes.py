@@ -44,7 +44,7 @@ def probes(settings: MetricsSettings) -> Iterator[Probes]:
 
 
 def get(settings: MetricsSettings, path: str, **headers: str) -> httpx.Response:
-    return httpx.get(f"http://127.0.0.1:{settings.port}{path}", headers=headers, trust_env=False)
+    return httpx.get(f"http://127.0.0.1:{settings.port}{path}", headers=headers, trust_env=False, timeout=60)
 
 
 def is_served(settings: MetricsSettings) -> bool:
