@@ -168,6 +168,7 @@ class FaultyProxy:
                 status = int(chunk.split(b" ", 2)[1])
                 self.answered.append((method.decode(), target.decode(), status))
             if fault is not None and fault.mode is Mode.LOSE_ANSWER:
+                sent_bytes += len(chunk)  # an answer may come in several pieces, and one has its status
                 continue
             breaks_off = fault is not None and fault.mode in {Mode.CUT, Mode.STALL}
             if breaks_off and sent_bytes + len(chunk) > fault.answer_bytes:
