@@ -22,6 +22,10 @@ def redis_answers() -> Iterator[None]:
     """Raises LedgerUnavailable for whatever the client raises."""
     try:
         yield
+    except redis.AuthenticationError as error:
+        raise LedgerUnavailable(
+            f"Redis wants another password: {error}; check WARMLINE_REDIS_PASSWORD and WARMLINE_REDIS_URL."
+        ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise LedgerUnavailable(f"Redis does not answer: {error}; check WARMLINE_REDIS_URL.") from error
     except redis.RedisError as error:

@@ -67,7 +67,9 @@ def look_at_layout(connection: Any) -> None:
 
     Raises LedgerTooNew, and what redis-py raises.
     """
-    connection.on_connect()
+    # As redis-py's own greeting, but without its check of health: a server that wants a password fails that, which
+    # makes a new connection, which is greeted by this again, and so on.
+    connection.on_connect_check_health(check_health=False)
     connection.send_command("GET", keys.VERSION, check_health=False)
     text = connection.read_response()
     if text is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from config.settings import Settings
+from config.settings import JobsSettings, RedisSettings, Settings
+from tests.servers import RedisServer
 from tests.unit.jobs.conftest import NewJob
 from warmline.jobs import keys
 from warmline.jobs.connection import refuse_newer_ledger
@@ -71,6 +73,17 @@ def test_of_two_that_come_first_at_once_one_writes_it(raw: Any) -> None:
     look_at_layout(SlowConnection(connection, raw))
     raw.connection_pool.release(connection)
     assert LedgerLayout.read(raw.get(keys.VERSION)).written_by == "9.0.0"
+
+
+@pytest.mark.parametrize("password", ["", "wrong"])
+def test_a_server_that_wants_another_password_is_named_as_such(redis_server: RedisServer, password: str) -> None:
+    url = f"redis://:{password}@{redis_server.host}:{redis_server.port}/0"
+    settings = RedisSettings(url=SecretStr(url))
+    refuse_newer_ledger(settings)  # whoever waits for it says so
+    with closing(Ledger.connect(settings, JobsSettings())) as ledger:
+        for _ in range(2):
+            with pytest.raises(LedgerUnavailable, match="WARMLINE_REDIS_PASSWORD"):
+                ledger.ping()
 
 
 def test_a_newer_ledger_that_this_version_may_read_is_worked_with(
