@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 SUPERSEDED = "superseded"  # an attempt's outcome: the job had ended, or was another attempt's
+RETRIED, HANDED_BACK = "retried", "handed_back"  # those after which there is another attempt
 LEDGER_PATIENCE_SECONDS = 60.0  # a finished analysis is not thrown away because Redis restarts
 
 _T = TypeVar("_T")
@@ -59,6 +60,19 @@ class Scored:
     body: str | None
     report: Report | None  # None: an earlier attempt had published it
     store_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How an attempt ended. The ledger has been told; what it was told is the record."""
+
+    fault: WarmlineError | None = None  # what went wrong
+    comes_again: bool = False  # the ledger will send the job again
+
+    @property
+    def code(self) -> str:
+        """The word for it where the attempt did not do all that was to be done; else empty."""
+        return self.fault.code if self.fault is not None else HANDED_BACK if self.comes_again else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +109,11 @@ class Desk:
             categories=self.categories,
         )
 
-    def attempt(self, job: Job) -> WarmlineError | None:
+    def attempt(self, job: Job) -> End:
         """Works on a job until it has ended or is somebody else's; its message is done with then, whatever came.
 
-        Returns what went wrong with this attempt; the ledger has been told. Raises LedgerUnavailable when the job
-        could not be claimed, and Draining when the worker ends: then the message has to be delivered again.
+        Raises LedgerUnavailable when the job could not be claimed, and Draining when the worker ends: then the
+        message has to be delivered again.
         """
         bound = structlog.contextvars.bound_contextvars(job_id=job.id, batch_id=job.batch_id, worker=self.name)
         with bound, self.sign:
@@ -108,16 +122,16 @@ class Desk:
             claimed = self.ledger.claim(job, self.name)
             if isinstance(claimed, Refusal):
                 self._step_back(job, claimed)
-                return None
+                return End()
             attempt = structlog.contextvars.bound_contextvars(attempt=claimed.attempt)
             with attempt, attempt_span(self.tracing, claimed):
-                fault = self._work(claimed)
-            if isinstance(fault, StoreUnavailable):
+                end = self._work(claimed)
+            if isinstance(end.fault, StoreUnavailable):
                 wait_out(self.store, self.drain, most_seconds=self.outage_seconds, on_wait=self.sign.come_on)
-            return fault
+            return end
 
-    def _work(self, state: JobState) -> WarmlineError | None:
-        """While the lease is kept; returns what went wrong."""
+    def _work(self, state: JobState) -> End:
+        """While the lease is kept."""
         log.info("job_started", uri=state.job.source.uri)
         started = time.monotonic()
         try:
@@ -127,7 +141,7 @@ class Desk:
             # It is somebody's again when the lease is over.
             log.error("job_left_to_its_lease", error=error.message)  # noqa: TRY400
             current().fail(error.code, error.message)
-            return None
+            return End(fault=error, comes_again=True)
 
     def _lease(self, state: JobState) -> Lease:
         return Lease(
@@ -151,13 +165,12 @@ class Desk:
             return
         log.info("job_skipped", reason=refusal.reason)
 
-    def _run(self, state: JobState, lease: Lease, started: float) -> WarmlineError | None:
-        """From the claim to the end; returns what went wrong. Raises LedgerUnavailable."""
-        fault: WarmlineError | None = None
+    def _run(self, state: JobState, lease: Lease, started: float) -> End:
+        """From the claim to the end. Raises LedgerUnavailable."""
         try:
             scored = self._score(state, lease)
         except Stopped as stopped:
-            self._stop(state, stopped, started)
+            return End(comes_again=self._stop(state, stopped, started) == HANDED_BACK)
         except WarmlineError as error:
             fault = error
         except Exception as error:
@@ -166,9 +179,9 @@ class Desk:
             log.exception("job_crashed", code=fault.code)
         else:
             self._end_well(state, scored, started)
-        if fault is not None:
-            self._end_badly(state, lease, fault, started)
-        return fault
+            return End()
+        outcome = self._end_badly(state, lease, fault, started)
+        return End(fault=fault, comes_again=outcome == RETRIED)
 
     def _score(self, state: JobState, lease: Lease) -> Scored:
         job = state.job
@@ -247,20 +260,22 @@ class Desk:
                 rtfx=scored.report.provenance.rtfx,
             )
 
-    def _stop(self, state: JobState, stopped: Stopped, started: float) -> None:
+    def _stop(self, state: JobState, stopped: Stopped, started: float) -> str:
+        """Returns the outcome."""
         job_id, attempt = state.job.id, state.attempt
         match stopped:
             case Cancelled():
                 ours, outcome = self._patiently(lambda: self.ledger.cancelled(job_id, attempt)), "cancelled"
             case Draining():
-                ours, outcome = self._patiently(lambda: self.ledger.hand_back(job_id, attempt)), "handed_back"
+                ours, outcome = self._patiently(lambda: self.ledger.hand_back(job_id, attempt)), HANDED_BACK
             case _:
                 ours, outcome = False, ""
         self._count(attempt_seen(state, started, outcome if ours else SUPERSEDED))
         log.info(f"job_{outcome}" if ours else "attempt_superseded", attempt=attempt)
+        return outcome if ours else SUPERSEDED
 
-    def _end_badly(self, state: JobState, lease: Lease, error: WarmlineError, started: float) -> None:
-        """Another attempt for what may pass, if the ledger grants one; else the job has failed."""
+    def _end_badly(self, state: JobState, lease: Lease, error: WarmlineError, started: float) -> str:
+        """Another attempt for what may pass, if the ledger grants one; else the job has failed. The outcome."""
         lease.limit.lift()
         current().fail(error.code, error.message)
         job_id, attempt, jobs = state.job.id, state.attempt, self.settings.jobs
@@ -270,8 +285,8 @@ class Desk:
             retried = sum(past.outcome == "retried" for past in state.attempts)
             wait = min(retry_seconds(jobs.retry_seconds, retried + 1), jobs.max_retry_seconds)
             status = self._patiently(lambda: self.ledger.retry(job_id, attempt, failure, delay_seconds=wait))
-            outcome = SUPERSEDED if status is None else "retried" if status is JobStatus.QUEUED else status.value
-            if outcome == "retried":
+            outcome = SUPERSEDED if status is None else RETRIED if status is JobStatus.QUEUED else status.value
+            if outcome == RETRIED:
                 log.warning("job_retried", wait_seconds=round(wait, 2), **facts)
             elif outcome == "dead":
                 log.error("job_dead", **facts)
@@ -285,6 +300,7 @@ class Desk:
         self._count(attempt_seen(state, started, outcome, code=error.code))
         if outcome == SUPERSEDED:
             log.warning("attempt_superseded", attempt=attempt)
+        return outcome
 
     def _count(self, seen: AttemptSeen) -> None:
         """An attempt is over: for the metrics and its trace."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery import Celery
-from celery.exceptions import Reject
+from celery.exceptions import Reject, Retry
 
 from warmline.jobs.errors import EngineLost, LedgerUnavailable
 from warmline.jobs.queue import TASK
@@ -29,8 +29,23 @@ GIVE_BACK_SECONDS = 1.0  # before a message is given back, so that what is in tr
 class AttemptFailed(Exception):
     """For Celery's events alone, and so for Flower: this attempt did not succeed. All that it says is the code.
 
-    The ledger knows more, and whether the job is tried again.
+    The ledger knows more.
     """
+
+
+class AttemptAgain(Retry):  # type: ignore[misc]
+    """The same of an attempt that is followed by another one: it is neither a failure nor the end of the task.
+
+    Celery's word for that, and nothing more: who sends a job again is the ledger. Celery itself sends only what a
+    task's own `retry()` asks for.
+    """
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code, AttemptFailed(code))
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[AttemptAgain], tuple[str]]:
+        return type(self), (self.code,)
 
 
 def register_tasks(app: Celery, desk: Callable[[], Desk]) -> None:
@@ -44,12 +59,14 @@ def register_tasks(app: Celery, desk: Callable[[], Desk]) -> None:
         if job is None:
             return
         try:
-            fault = desk().attempt(job)
+            end = desk().attempt(job)
         except Draining:
             raise Reject("the worker ends", requeue=True) from None
         except (EngineLost, LedgerUnavailable) as error:
             log.warning("message_given_back", job_id=job.id, error=error.message)
             time.sleep(GIVE_BACK_SECONDS)
             raise Reject(error.message, requeue=True) from error
-        if fault is not None:
-            raise AttemptFailed(fault.code)
+        if end.comes_again:
+            raise AttemptAgain(end.code)
+        if end.fault is not None:
+            raise AttemptFailed(end.code)

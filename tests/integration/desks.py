@@ -15,12 +15,12 @@ from tests.servers import wait_until
 from warmline.emotion.engine import Embeddings, Engine, Samples, Scores
 from warmline.jobs.records import Job, JobState, Source
 from workers.lease import BEAT_SECONDS
-from workers.scoring import Desk
+from workers.scoring import Desk, End
 
 NewDesk = Callable[..., Desk]
 
 WINDOW_SECONDS = 0.3
-SECONDS_TO_STOP = 2 * WINDOW_SECONDS + BEAT_SECONDS + 2  # and what a busy machine adds
+SECONDS_TO_STOP = 2 * WINDOW_SECONDS + BEAT_SECONDS + 20  # and what a busy machine adds
 
 
 class SlowEngine:
@@ -58,9 +58,11 @@ def left_in_scratch(desk: Desk) -> list[Path]:
 
 
 @contextmanager
-def attempting(desk: Desk, job: Job, *, windows: int = 1) -> Iterator[threading.Thread]:
+def attempting(
+    desk: Desk, job: Job, *, windows: int = 1, on_end: Callable[[End], object] = lambda _: None
+) -> Iterator[threading.Thread]:
     """An attempt in another thread, which has scored so many windows when the block begins, and ends with it."""
-    thread = threading.Thread(target=desk.attempt, args=(job,))
+    thread = threading.Thread(target=lambda: on_end(desk.attempt(job)))
     thread.start()
     try:
         wait_until(lambda: windows_done(desk, job) >= windows, "windows are scored", interval_seconds=0.01)

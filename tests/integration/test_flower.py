@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,14 @@ import pytest
 from pydantic import SecretStr
 
 from config.settings import FlowerSettings, Settings, process_environment
+from tests.faulty_proxy import Fault, FaultyProxy, Mode
 from tests.integration.conftest import NewSettings
 from tests.integration.worker_process import WorkerProcess
 from tests.servers import running, wait_until
+from warmline.jobs import keys
+from warmline.jobs.connection import make_client
 from warmline.jobs.queue import QUEUES, TASK, make_celery
-from warmline.jobs.records import Job, Source
+from warmline.jobs.records import Job, JobStatus, Source
 from warmline.jobs.submission import submit_job
 from warmline.local.plan import flower_command
 from warmline.local.ports import choose_port
@@ -80,8 +83,8 @@ def settings(redis_url: str, worker_settings: NewSettings, tmp_path: Path) -> Se
     flower = FlowerSettings(
         port=choose_port(), user=USER, password=SecretStr(PASSWORD), state_dir=str(tmp_path / "made" / "state")
     )
-    # The lease outlasts the time for which a test holds a child.
-    return worker_settings(redis_url, lease_seconds=300).model_copy(update={"flower": flower})
+    # The lease outlasts the time for which a test holds a child, and a second attempt waits until it is called.
+    return worker_settings(redis_url, lease_seconds=300, retry_seconds=300).model_copy(update={"flower": flower})
 
 
 @pytest.mark.slow
@@ -89,9 +92,13 @@ def test_a_jobs_life_can_be_watched_and_nothing_private_is_shown(
     settings: Settings, call: Source, long_call: Source, tmp_path: Path
 ) -> None:
     saved = Path(settings.flower.state_dir)
-    with running_flower(settings, tmp_path / "flower.log") as flower:
+    with (
+        FaultyProxy(settings.s3.endpoint_url) as proxy,
+        running_flower(settings, tmp_path / "flower.log") as flower,
+    ):
+        s3 = settings.s3.model_copy(update={"endpoint_url": proxy.address})
         wait_until(lambda: "Visit me" in (tmp_path / "flower.log").read_text(), "Flower listens to events")
-        with WorkerProcess(settings, tmp_path / "worker.log") as worker:
+        with WorkerProcess(settings.model_copy(update={"s3": s3}), tmp_path / "worker.log") as worker:
             # Given a worker with three jobs of its own, and one that another Celery client sent, arguments and all
             worker.wait_warm()
             wait_until(flower.knows_workers, "Flower knows the worker", interval_seconds=0.2)
@@ -110,6 +117,7 @@ def test_a_jobs_life_can_be_watched_and_nothing_private_is_shown(
             wait_until(lambda: len(worker.ledger.list()) == 4, "the foreign job is taken")
             for job_id in (long, good, bad, foreign):
                 worker.wait_finished(job_id)
+            see_a_job_tried_again(flower, worker, proxy, call)
         # Then each step of each is there, with the outcome
         wait_until(
             lambda: {flower.tasks()[i]["state"] for i in (good, foreign)} == {"SUCCESS"}, "jobs have succeeded"
@@ -141,6 +149,28 @@ def test_a_jobs_life_can_be_watched_and_nothing_private_is_shown(
     with running_flower(settings, tmp_path / "flower.log") as flower:
         again = flower.tasks()
         assert {i: again[i]["state"] for i in (good, bad)} == {good: "SUCCESS", bad: "FAILURE"}
+
+
+def see_a_job_tried_again(flower: Flower, worker: WorkerProcess, proxy: FaultyProxy, call: Source) -> None:
+    """It is to be tried again until it is, and then it is what its last attempt was."""
+
+    def state() -> str:
+        return str(flower.tasks().get(job_id, {}).get("state"))
+
+    proxy.fail(Fault(mode=Mode.REFUSE))
+    job_id = submit_job(worker.ledger, call, lane="bulk").job.id
+    wait_until(lambda: bool(worker.ledger.get(job_id).attempts), "its first attempt is over", seconds=120)
+    assert worker.ledger.get(job_id).status is JobStatus.QUEUED
+    proxy.fail(None)
+    wait_until(lambda: state() == "RETRY", f"it is to be tried again, not {state()}", seconds=60)
+    assert flower.tasks()[job_id]["exception"] == "AttemptFailed('store_unavailable')"
+    assert flower.tasks()[job_id]["failed"] is None
+    # And neither Celery nor the ledger has done so before its time
+    assert [past.outcome for past in worker.ledger.get(job_id).attempts] == ["retried"]
+    with closing(make_client(worker.settings.redis)) as redis:
+        redis.zadd(keys.DELAYED, {job_id: 0})  # now it is time
+    assert worker.wait_finished(job_id).attempt == 2
+    wait_until(lambda: state() == "SUCCESS", f"it has succeeded, not {state()}", seconds=60)
 
 
 def send_with_celery(settings: Settings, call: Source) -> str:

@@ -36,7 +36,7 @@ from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import JobState, JobStatus, Options, Source
 from workers.lease import Draining
 from workers.publishing import Publisher
-from workers.scoring import Desk
+from workers.scoring import Desk, End
 
 
 def dead_pid() -> int:
@@ -84,8 +84,10 @@ def test_a_draining_worker_hands_its_job_back_and_takes_no_other(slow_desk: NewD
     desk = slow_desk()
     job = job_for(call, options=Options(roles=("handed_back",)))
     # Given a running job; when its worker drains
-    with attempting(desk, job):
+    ends: list[End] = []
+    with attempting(desk, job, on_end=ends.append):
         desk.drain.set()
+    assert [(end.code, end.comes_again) for end in ends] == [("handed_back", True)]
     # Then the job waits for another worker, to run at once, and that is no failure
     state = desk.ledger.get(job.id)
     assert (state.status, [past.outcome for past in state.attempts]) == (JobStatus.QUEUED, ["handed_back"])
@@ -137,11 +139,11 @@ def test_a_job_goes_on_while_the_ledger_is_away(slow_desk: NewDesk, call: Source
     # Given a running job; when Redis answers nobody for longer than a renewal waits
     desk = slow_desk(results="redis")
     with running_redis(tmp_path) as server:
-        settings = RedisSettings.model_validate({"url": server.url(), "timeout_seconds": 0.2})
+        settings = RedisSettings.model_validate({"url": server.url(), "timeout_seconds": 1.0})
         desk = dataclasses.replace(desk, ledger=Ledger.connect(settings, desk.settings.jobs))
         job = job_for(call)
         with closing(redis.Redis.from_url(server.url())) as raw, attempting(desk, job):
-            raw.client_pause(1500)
+            raw.client_pause(2500)
         # Then it has succeeded nevertheless, at its first attempt
         state = desk.ledger.get(job.id)
         assert (state.status, state.attempt) == (JobStatus.SUCCEEDED, 1)
@@ -156,7 +158,7 @@ def test_a_job_whose_end_cannot_be_told_is_left_to_its_lease(
     job = job_for(call)
     with capture_logs() as lines:
         with running_redis(tmp_path) as server:
-            settings = RedisSettings.model_validate({"url": server.url(), "timeout_seconds": 0.2})
+            settings = RedisSettings.model_validate({"url": server.url(), "timeout_seconds": 5.0})
             ledger = Ledger.connect(settings, desk.settings.jobs)
             desk = dataclasses.replace(desk, ledger=ledger, ledger_patience_seconds=0.5)
             thread = threading.Thread(target=desk.attempt, args=(job,))

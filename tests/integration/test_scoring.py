@@ -116,13 +116,15 @@ def test_a_store_that_went_away_is_waited_for_until_the_attempts_are_used_up(
     job = job_for(source)
     # When it is worked on, then it is queued again for later, the second time for later still, but not too late
     for least, most in ((7, 13), (14, 15.1)):
-        desk.attempt(job)
+        end = desk.attempt(job)
+        assert (end.code, end.comes_again) == ("store_unavailable", True)
         state = desk.ledger.get(job.id)
         assert state.status is JobStatus.QUEUED
         assert state.retry_at is not None
         assert least <= (state.retry_at - state.attempts[-1].ended_at).total_seconds() <= most
     # Until its attempts are used up
-    desk.attempt(job)
+    end = desk.attempt(job)
+    assert (end.code, end.comes_again) == ("store_unavailable", False)
     state = desk.ledger.get(job.id)
     assert (state.status, state.attempt) == (JobStatus.DEAD, 3)
     assert state.failure is not None
