@@ -87,6 +87,13 @@ class NotJson(PermanentError):
     title = "The body is not JSON"
 
 
+class IdempotencyKeyInvalid(PermanentError):
+    """The header Idempotency-Key holds 1 to 255 printable ASCII characters, and comes once."""
+
+    code = "idempotency_key_invalid"
+    title = "Invalid Idempotency-Key"
+
+
 class EncodingNotSupported(PermanentError):
     """The request's body is compressed; send it as it is, without the header Content-Encoding."""
 
@@ -104,6 +111,8 @@ class NotReady(TransientError):
 # The first class of an error's line of descent that is here decides.
 STATUS_BY_ERROR: dict[type[WarmlineError], HTTPStatus] = {
     errors.InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
+    IdempotencyKeyInvalid: HTTPStatus.BAD_REQUEST,
+    errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     errors.BucketNotAllowed: HTTPStatus.FORBIDDEN,
     SnsTopicNotAllowed: HTTPStatus.FORBIDDEN,
@@ -119,6 +128,7 @@ STATUS_BY_ERROR: dict[type[WarmlineError], HTTPStatus] = {
     BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     errors.ReportNotReady: HTTPStatus.CONFLICT,
     errors.NotReplayable: HTTPStatus.CONFLICT,
+    errors.IdempotencyKeyInUse: HTTPStatus.CONFLICT,
     errors.ObjectChanged: HTTPStatus.CONFLICT,
     NotJson: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     EncodingNotSupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Response, Security
 from api.auth import bearer_in_openapi
 from api.bodies import SentBody
 from api.dependencies import Provided, Services
+from api.idempotency import REFUSALS, SentKey, accepted, say_if_replayed, takes_key
 from api.openapi import problems, takes, with_body
 from api.routers.jobs import Before, Limit, page
 from api.schemas import BatchAccepted, BatchLinks, BatchList, BatchRequest, BatchView, JobId, JobList, Replayed
@@ -25,7 +26,7 @@ from warmline.jobs.errors import (
     StoreUnavailable,
 )
 from warmline.jobs.records import BatchItem, JobStatus, Source
-from warmline.jobs.submission import submit_batch
+from warmline.jobs.submission import submit_batch_once
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"], dependencies=[Security(bearer_in_openapi)])
 
@@ -37,28 +38,31 @@ BatchId = JobId
     status_code=202,
     summary="Submit many calls",
     responses={
-        202: {"headers": {"Location": {"description": "the batch's address", "schema": {"type": "string"}}}},
+        **accepted("batch"),
         **with_body(
             *(BatchTooLarge, BacklogFull, BucketNotAllowed),
             *(ObjectNotFound, ObjectForbidden, StoreUnavailable),
+            *REFUSALS,
         ),
     },
-    openapi_extra=takes(BatchRequest),
+    openapi_extra=takes_key(takes(BatchRequest)),
 )
-def submit(body: SentBody, response: Response, services: Provided) -> BatchAccepted:
+def submit(body: SentBody, key: SentKey, response: Response, services: Provided) -> BatchAccepted:
     """Accepted whole or not at all. A prefix is listed now: a call uploaded later is not of this batch."""
     request = body.parse(BatchRequest)
     _refuse_early(request, services)
-    state = submit_batch(
+    made = submit_batch_once(
         services.ledger,
+        key.once(body),
         _calls(request, services),
         options=request.options,
         metadata=request.metadata,
         lane=request.lane,
     )
-    links = BatchLinks.of(state.id)
+    links = BatchLinks.of(made.id)
     response.headers["Location"] = links.own
-    return BatchAccepted(id=state.id, total=state.total, links=links)
+    say_if_replayed(response, made)
+    return BatchAccepted(id=made.id, total=made.total, links=links)
 
 
 @router.get("", summary="List batches", responses=problems())

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Response, Security
 from api.auth import bearer_in_openapi
 from api.bodies import SentBody
 from api.dependencies import Provided, Services
+from api.idempotency import REFUSALS, SentKey, accepted, say_if_replayed, takes_key
 from api.openapi import problems, takes, with_body
 from api.schemas import JobAccepted, JobId, JobLinks, JobList, JobRequest, JobView
 from warmline.calls.report import Report
@@ -24,7 +25,7 @@ from warmline.jobs.errors import (
     StoreUnavailable,
 )
 from warmline.jobs.records import JobState, JobStatus
-from warmline.jobs.submission import submit_job
+from warmline.jobs.submission import submit_job_once
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Security(bearer_in_openapi)])
 
@@ -36,29 +37,28 @@ Before = Annotated[JobId | None, Query(description="only what comes after this j
     "",
     status_code=202,
     summary="Submit a call",
-    responses={
-        202: {"headers": {"Location": {"description": "the job's address", "schema": {"type": "string"}}}},
-        **with_body(BucketNotAllowed, BacklogFull),
-    },
-    openapi_extra=takes(JobRequest),
+    responses={**accepted("job"), **with_body(BucketNotAllowed, BacklogFull, *REFUSALS)},
+    openapi_extra=takes_key(takes(JobRequest)),
 )
-def submit(body: SentBody, response: Response, services: Provided) -> JobAccepted:
+def submit(body: SentBody, key: SentKey, response: Response, services: Provided) -> JobAccepted:
     """Accepted means: it is in the ledger, and ends as succeeded, failed, cancelled or dead whatever happens.
 
     Whether the object exists is found out by the worker: a job for a missing one fails as `object_not_found`.
     """
     request = body.parse(JobRequest)
     services.store.check_allowed(request.source.bucket)
-    state = submit_job(
+    made = submit_job_once(
         services.ledger,
+        key.once(body),
         request.source,
         options=request.options,
         metadata=request.metadata,
         lane=request.lane,
     )
-    links = JobLinks.of(state.job.id)
+    links = JobLinks.of(made.id)
     response.headers["Location"] = links.own
-    return JobAccepted(id=state.job.id, links=links)
+    say_if_replayed(response, made)
+    return JobAccepted(id=made.id, links=links)
 
 
 @router.get("", summary="List jobs", responses=problems(JobNotFound))

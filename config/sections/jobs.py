@@ -36,6 +36,9 @@ class JobsSettings(Section):
     runway: int = Field(4, ge=1, le=100, description="messages that wait in Celery's queues for each warm child")
     max_backlog: int = Field(1_000_000, ge=1, description="most jobs that may wait; more are refused with 429")
     max_batch: int = Field(100_000, ge=1, description="most jobs in one batch")
+    idempotency_seconds: int = Field(
+        86400, ge=1, description="how long a request with an Idempotency-Key is remembered"
+    )
     time_limit_factor: float = Field(
         20.0, gt=0, description="longest a job may take, in lengths of its audio, once that is known"
     )

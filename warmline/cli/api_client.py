@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from types import TracebackType
 from typing import Any, Self
 
@@ -9,9 +11,12 @@ import httpx
 
 from config.settings import ApiSettings
 from warmline.calls.report import Report
-from warmline.jobs.errors import TransientError, WarmlineError
+from warmline.jobs.errors import IdempotencyKeyInUse, TransientError, WarmlineError
 from warmline.jobs.reconciliation import Reconciliation
 from warmline.jobs.records import BatchState, JobState
+
+SUBMIT_AGAIN_SECONDS = 60.0  # an API that is restarted is there again by then
+SUBMIT_PAUSE_SECONDS = 1.0
 
 
 class ApiUnavailable(TransientError):
@@ -19,6 +24,10 @@ class ApiUnavailable(TransientError):
 
     code = "api_unavailable"
     title = "The API does not answer"
+
+
+class AnswerLost(ApiUnavailable):
+    """The API took the request, and its answer did not come."""
 
 
 class ApiProblem(WarmlineError):
@@ -51,11 +60,11 @@ class ApiClient:
 
     def submit_job(self, body: dict[str, Any]) -> str:
         """Submits one job; returns its id."""
-        return str(self._call("POST", "/v1/jobs", json=body)["id"])
+        return self._submit("/v1/jobs", body)
 
     def submit_batch(self, body: dict[str, Any]) -> str:
         """Submits many jobs as one; returns the batch's id."""
-        return str(self._call("POST", "/v1/batches", json=body)["id"])
+        return self._submit("/v1/batches", body)
 
     def reconcile(self, body: dict[str, Any]) -> str:
         """Begins a reconciliation; returns its id."""
@@ -157,14 +166,29 @@ class ApiClient:
         """Has an endpoint get events again."""
         return self._call("POST", f"/v1/webhooks/endpoints/{endpoint_id}/enable")
 
+    def _submit(self, path: str, body: dict[str, Any]) -> str:
+        """Asks again where the answer was lost, for a while: under one key, that makes nothing twice."""
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        give_up_at, lost = time.monotonic() + SUBMIT_AGAIN_SECONDS, False
+        while True:
+            try:
+                return str(self._call("POST", path, json=body, headers=headers)["id"])
+            except (ApiUnavailable, ApiProblem) as error:
+                lost = lost or isinstance(error, AnswerLost)
+                passes = isinstance(error, ApiUnavailable) or error.code == IdempotencyKeyInUse.code
+                if not (lost and passes) or time.monotonic() > give_up_at:
+                    raise
+            time.sleep(SUBMIT_PAUSE_SECONDS)
+
     def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         return dict(self._answer(method, path, **request).json())
 
     def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
             answer = self._client.request(method, path, **request)
-        except httpx.HTTPError:
-            raise ApiUnavailable(
+        except httpx.HTTPError as error:
+            never_there = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            raise (ApiUnavailable if never_there else AnswerLost)(
                 f"the API at {self.base_url} does not answer: start the stack with `warmline up`, "
                 "or set WARMLINE_API_URL"
             ) from None

@@ -7,6 +7,7 @@ WarmlineError
 │   │   └── LedgerTooNew      a newer Warmline wrote what is there
 │   ├── QueueUnavailable      the queue of events (SQS) did not answer, or throttled
 │   ├── BacklogFull           as many jobs wait as may
+│   ├── IdempotencyKeyInUse   the same request is being done
 │   ├── NetworkFault          a connection to something else broke off
 │   ├── ReconciliationRunning there is one at a time
 │   ├── HubUnavailable        the model hub did not answer
@@ -18,7 +19,7 @@ WarmlineError
     ├── ObjectNotFound, ObjectForbidden, ObjectChanged, ObjectTooLarge
     ├── BucketNotAllowed, StoreMisconfigured, QueueMisconfigured
     ├── NotAudio, EmptyAudio, BrokenAudio, AudioTooLong, TooManyChannels
-    ├── InvalidRequest
+    ├── InvalidRequest, IdempotencyKeyReused
     ├── TimedOut              the job took longer than its time limit
     ├── ReconciliationNotFound, DeliveryNotFound, EndpointNotFound
     ├── JobNotFound, BatchNotFound, BatchTooLarge, ReportNotReady, NotReplayable
@@ -97,6 +98,13 @@ class BacklogFull(TransientError):
 
     code = "backlog_full"
     title = "Too many jobs wait"
+
+
+class IdempotencyKeyInUse(TransientError):
+    """The request that came first with this Idempotency-Key is still being done; send this one again soon."""
+
+    code = "idempotency_key_in_use"
+    title = "The first request is not done yet"
 
 
 class ReconciliationRunning(TransientError):
@@ -237,6 +245,13 @@ class InvalidRequest(PermanentError):
 
     code = "invalid_request"
     title = "Invalid request"
+
+
+class IdempotencyKeyReused(PermanentError):
+    """This Idempotency-Key came with another request before; a new request needs a new key."""
+
+    code = "idempotency_key_reused"
+    title = "Idempotency-Key reused"
 
 
 class JobNotFound(PermanentError):

@@ -15,10 +15,13 @@ QUEUE = f"{BROKER}warmline."  # + lane: a list, Celery's queue of the lane (`que
 JOB = f"{PREFIX}job:"  # + job id: a hash, the fields of `rows.JOB_FIELDS`
 REPORT = f"{PREFIX}report:"  # + job id: a string, the report's JSON
 JOBS = f"{PREFIX}jobs:"  # + status: a sorted set of job ids by creation time, for listings
+ENDED = f"{PREFIX}ended:"  # + status: a list of the ids of the jobs that ended so last, the last one first; cut short
 
 BATCH = f"{PREFIX}batch:"  # + batch id: a hash, what its jobs have in common, times, a counter for each status
 CALLS = f"{PREFIX}batch-calls:"  # + batch id: a list, a call for each job in the order of submission
 BATCHES = f"{PREFIX}batches"  # a sorted set of batch ids by creation time
+
+REQUEST = f"{PREFIX}request:"  # + digest of an Idempotency-Key: a string, what was asked and made; expires
 
 WAITING = f"{PREFIX}waiting"  # a hash: lane -> how many jobs wait to be sent
 TURN = f"{PREFIX}turn:"  # + lane: a list of the lines that wait in it, each a batch id or SINGLES_LINE, next first
@@ -73,6 +76,11 @@ def report(job_id: str) -> str:
 def jobs(status: str) -> str:
     """The jobs in this status."""
     return f"{JOBS}{status}"
+
+
+def ended(status: str) -> str:
+    """The jobs that came to this status last."""
+    return f"{ENDED}{status}"
 
 
 def batch(batch_id: str) -> str:

@@ -15,6 +15,7 @@ from warmline.jobs.connection import redis_answers
 from warmline.jobs.dead_letters import DeadLetters
 from warmline.jobs.errors import BacklogFull, BatchNotFound, JobNotFound, WorkerLost
 from warmline.jobs.fleet import Fleet
+from warmline.jobs.idempotency import Made, Once
 from warmline.jobs.records import (
     BatchState,
     Failure,
@@ -34,19 +35,34 @@ class Ledger(DeadLetters, Fleet):
 
     # What a submission writes
 
-    @redis_answers()
     def create(self, job: Job) -> bool:
         """Enters a job as queued; False when a job with this id is there already, which is left as it is.
 
         Raises BacklogFull.
         """
-        created = self._run(
+        return bool(self._create(job, "", ""))
+
+    def create_once(self, job: Job, once: Once) -> Made:
+        """Enters a job as queued, unless this request came before: then the job that it made.
+
+        Raises BacklogFull, IdempotencyKeyReused.
+        """
+        created = self._create(job, once.name, once.entry(job.id, 1))
+        # Our own entry is the answer when the first one was lost, and redis-py asked again.
+        if isinstance(created, str) and created != once.entry(job.id, 1):
+            return once.read(created)
+        return Made(id=job.id)
+
+    @redis_answers()
+    def _create(self, job: Job, name: str, entry: str) -> int | str:
+        created: int | str = self._run(
             transitions.CREATE,
             *(job.id, job.model_dump_json(), milliseconds(job.created_at), job.lane, self._jobs.max_backlog),
+            *(name, entry, self._jobs.idempotency_seconds),
         )
         if created == -1:
             raise BacklogFull
-        return bool(created)
+        return created
 
     # What a worker writes
 

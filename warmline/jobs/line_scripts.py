@@ -5,13 +5,20 @@ from __future__ import annotations
 from warmline.jobs import keys
 from warmline.jobs.transitions import SHARED
 
-# ARGV: batch id, lane, what its jobs have in common (JSON), creation time in ms, most jobs that may wait.
+# ARGV: batch id, lane, what its jobs have in common (JSON), creation time in ms, most jobs that may wait; of a
+# request that is to be done once its name, else '', what is remembered of it, for how long in s.
 # Its calls are in the list of CALLS already, which would expire. Their number, which may be 0; -1: too many wait.
+# A string: what is remembered of the same request, which has opened a batch meanwhile.
 OPEN_BATCH = f"""{SHARED}
 local id, lane = ARGV[1], ARGV[2]
 local total = redis.call('LLEN', CALLS .. id)
-if total == 0 then return 0 end
 if redis.call('EXISTS', BATCH .. id) == 1 then return total end
+local known = ARGV[6] ~= '' and redis.call('GET', REQUEST .. ARGV[6])
+if known and not string.find(known, ' 0$') then
+  redis.call('DEL', CALLS .. id)
+  return known
+end
+if total == 0 then return 0 end
 if waiting() + total > tonumber(ARGV[5]) then
   redis.call('DEL', CALLS .. id)
   return -1
@@ -23,6 +30,7 @@ redis.call('ZADD', BATCHES, ARGV[4], id)
 sweep(BATCHES, BATCH)
 redis.call('HINCRBY', WAITING, lane, total)
 redis.call('RPUSH', TURN .. lane, id)
+if ARGV[6] ~= '' then redis.call('SET', REQUEST .. ARGV[6], ARGV[7], 'EX', ARGV[8]) end
 ring()
 return total
 """

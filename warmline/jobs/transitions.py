@@ -11,10 +11,13 @@ from warmline.jobs import keys
 
 # How many of a listing's oldest entries are looked at when a job or batch is added to it: those that expired go.
 SWEEP = 10
+# How many of the jobs that ended last are known in the order of their ends. A list is cut when it is twice as long.
+KEPT_ENDED = 50
 
 SHARED = f"""
 local JOB, REPORT, JOBS = '{keys.JOB}', '{keys.REPORT}', '{keys.JOBS}'
 local BATCH, CALLS, BATCHES = '{keys.BATCH}', '{keys.CALLS}', '{keys.BATCHES}'
+local REQUEST = '{keys.REQUEST}'
 local WAITING, TURN, QUEUE = '{keys.WAITING}', '{keys.TURN}', '{keys.QUEUE}'
 local SINGLES, SINGLES_LINE = '{keys.SINGLES}', '{keys.SINGLES_LINE}'
 local SENT, DELAYED, LEASES, HOLDERS = '{keys.SENT}', '{keys.DELAYED}', '{keys.LEASES}', '{keys.HOLDERS}'
@@ -119,6 +122,9 @@ local function finish(id, to, retention)
   redis.call('ZREM', DELAYED, id)
   redis.call('EXPIRE', JOB .. id, retention)
   sweep(JOBS .. to, JOB)
+  if redis.call('LPUSH', '{keys.ENDED}' .. to, id) > {2 * KEPT_ENDED} then
+    redis.call('LTRIM', '{keys.ENDED}' .. to, 0, {KEPT_ENDED - 1})
+  end
   local has_failure = to == 'failed' or to == 'dead'
   tell('job.' .. to, id, has_failure and function() return redis.call('HGET', JOB .. id, 'failure') or '' end)
   if batch_id then end_batch_if_done(batch_id, retention) end
@@ -194,13 +200,17 @@ local function leave_line(id, lane)
 end
 """
 
-# ARGV: job id, its JSON, creation time in ms, lane, most jobs that may wait.
-# 0: the job is there already, and left alone. -1: too many wait.
+# ARGV: job id, its JSON, creation time in ms, lane, most jobs that may wait; of a request that is to be done once
+# its name, else '', what is remembered of it, for how long in s.
+# 0: the job is there already, and left alone. -1: too many wait. A string: what is remembered of the request.
 CREATE = f"""{SHARED}
+local known = ARGV[6] ~= '' and redis.call('GET', REQUEST .. ARGV[6])
+if known then return known end
 if redis.call('EXISTS', JOB .. ARGV[1]) == 1 then return 0 end
 if waiting() >= tonumber(ARGV[5]) then return -1 end
 enter(ARGV[1], ARGV[2], ARGV[3], '', -1)
 stand_in_line(ARGV[1], ARGV[4])
+if ARGV[6] ~= '' then redis.call('SET', REQUEST .. ARGV[6], ARGV[7], 'EX', ARGV[8]) end
 return 1
 """
 

@@ -23,7 +23,7 @@ REQUESTS = re.findall(r"^curl -sS \$API(/\S+) [^\n]*?--json '(.*?)'", GUIDE, re.
 
 
 def test_the_guide_has_requests() -> None:
-    assert len(REQUESTS) == 6
+    assert len(REQUESTS) == 7
 
 
 @pytest.mark.parametrize(("path", "body"), REQUESTS)
@@ -37,7 +37,7 @@ def test_a_request_of_the_guide_is_accepted(client: httpx.Client, path: str, bod
 def test_the_guide_names_each_code_at_its_status() -> None:
     statuses = {error.code: int(status_of(error)) for error in error_tree(WarmlineError)}
     rows = re.findall(r"^\| (\d{3}) \| (.+?) \|", GUIDE, re.MULTILINE)
-    assert len(rows) == 13
+    assert len(rows) == 14
     for status, codes in rows:
         for code in re.findall(r"`(\w+)`", codes):
             assert statuses[code] == int(status), code

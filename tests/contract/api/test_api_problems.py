@@ -15,7 +15,7 @@ import api.app  # noqa: F401 - with it come all errors that the API can answer w
 from api.problems import STATUS_BY_ERROR, status_of
 from tests.api_process import ApiProcess
 from tests.contract.api.conftest import KEYS, MAX_BODY_BYTES
-from warmline.jobs.errors import BacklogFull, TransientError, WarmlineError
+from warmline.jobs.errors import BacklogFull, IdempotencyKeyInUse, TransientError, WarmlineError
 
 SOURCE = {"bucket": "calls", "key": "a.wav"}
 NOBODY = "0" * 32
@@ -44,7 +44,8 @@ def test_every_error_has_a_status_that_fits_its_root() -> None:
         status = status_of(error)
         assert status >= 400
         if issubclass(error, TransientError):
-            assert status == (429 if issubclass(error, BacklogFull) else 503), error  # what may pass: come back
+            expected = {BacklogFull: 429, IdempotencyKeyInUse: 409}.get(error, 503)  # what may pass: come back
+            assert status == expected, error
 
 
 def test_the_table_has_no_status_for_an_error_that_is_gone() -> None:
