@@ -26,7 +26,7 @@ def start_api(directory: Path, **variables: str) -> subprocess.CompletedProcess[
     return subprocess.run(
         [sys.executable, "-m", "api.app"],
         cwd=directory,
-        env={**os.environ, **variables},
+        env={**os.environ, "WARMLINE_REDIS_URL": "redis://127.0.0.1:1/0", **variables},  # and not this machine's
         capture_output=True,
         text=True,
         timeout=60,

@@ -42,7 +42,7 @@ def new_intake(redis_url: str, s3_settings: S3Settings) -> Iterator[NewIntake]:
 
     def make(*rules: Rule, s3: S3Settings = s3_settings, url: str = redis_url, **jobs: float) -> Intake:
         settings = Settings(
-            redis=RedisSettings(url=SecretStr(url), timeout_seconds=2),
+            redis=RedisSettings(url=SecretStr(url), timeout_seconds=20),
             s3=s3,
             jobs=JobsSettings.model_validate(jobs),
             triggers=TriggersSettings(remember_seconds=60),

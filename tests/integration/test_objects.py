@@ -211,7 +211,7 @@ def test_a_store_that_is_not_there_is_unavailable_at_once(s3_settings: S3Setting
             started = time.perf_counter()
             with pytest.raises(StoreUnavailable, match="WARMLINE_S3_ENDPOINT_URL"):
                 store.fetch(Source(bucket="calls", key="a.wav"), tmp_path / "call")
-            assert time.perf_counter() - started < 8.0  # three attempts, and the waits between them
+            assert time.perf_counter() - started < 25.0  # three attempts, and the waits between them
 
 
 @pytest.mark.parametrize("mode", [Mode.CUT, Mode.STALL])

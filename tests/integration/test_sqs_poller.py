@@ -57,8 +57,8 @@ def new_settings(aws: AwsServer, redis_url: str) -> Callable[..., Settings]:
 
     def make(queue: Queue, *, redis: str = redis_url, s3_url: str = aws.url, **sqs: Any) -> Settings:
         return Settings(
-            redis=RedisSettings(url=SecretStr(redis), timeout_seconds=1),
-            s3=aws.s3_settings(BUCKET).model_copy(update={"endpoint_url": s3_url, "timeout_seconds": 1}),
+            redis=RedisSettings(url=SecretStr(redis), timeout_seconds=10),
+            s3=aws.s3_settings(BUCKET).model_copy(update={"endpoint_url": s3_url}),
             sqs=aws.sqs_settings(queue, **{"receivers": 1} | sqs),
         )
 
@@ -273,8 +273,10 @@ def test_while_sqs_is_away_it_waits_and_says_so_once(
 def test_an_empty_queue_is_not_asked_all_the_time(aws: AwsServer, new_settings: Callable[..., Settings]) -> None:
     with FaultyProxy(aws.url) as line:
         with polling(new_settings(aws.new_queue(), endpoint_url=line.address, wait_seconds=0)):
+            began = time.monotonic()
             time.sleep(1.5)
-        assert len(line.answered) <= 3  # what the queue is like, and two requests for messages
+        # what the queue is like, and a request for messages a second
+        assert len(line.answered) <= 2 + (time.monotonic() - began)
 
 
 def test_it_is_well_only_while_it_gets_on(
@@ -285,7 +287,7 @@ def test_it_is_well_only_while_it_gets_on(
     impatient = Waits(ledger=(0.1, 0.2), queue=(0.1, 0.2), well=1.0)
     with polling(settings, waits=impatient) as work:
         time.sleep(2.2)
-        assert work.poller.healthy  # nothing to do is well
+        wait_until(lambda: work.poller.healthy, "nothing to do is well")
         aws.send(queue, [one("0.wav")])
         wait_until(lambda: not work.poller.healthy, "one of them waits for Redis")
         with start(redis):

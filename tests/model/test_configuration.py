@@ -95,7 +95,7 @@ def test_hostile_yaml_is_refused_at_once(directory: Path, text: str) -> None:
     started = time.monotonic()
     with pytest.raises(ModelUnusable) as refused:
         read_configuration(directory, labels=9)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert len(refused.value.message) < 1000
     assert not witness.exists()
 

@@ -77,7 +77,7 @@ def test_without_a_network_pulling_fails_at_once_with_a_sentence(tmp_path: Path)
         started = time.monotonic()
         with pytest.raises(HubUnavailable, match=r"does not answer .* set WARMLINE_MODEL to its path"):
             pull("large", tmp_path, hub_url=f"http://127.0.0.1:{nobody.getsockname()[1]}")
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     assert not (tmp_path / "hub").exists()
 
 

@@ -25,7 +25,7 @@ NewJob = Callable[..., Job]
 @pytest.fixture
 def settings(redis_url: str) -> Settings:
     return Settings(
-        redis=RedisSettings(url=SecretStr(redis_url), timeout_seconds=2),
+        redis=RedisSettings(url=SecretStr(redis_url), timeout_seconds=20),
         jobs=JobsSettings(
             max_attempts=3, max_losses=2, lease_seconds=1, retention_seconds=60, dead_letter_retention_seconds=90
         ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,7 +28,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def settings(url: str, **more: object) -> WebhooksSettings:
-    given = {"allow_private": True, "timeout_seconds": 2, **more}
+    given = {"allow_private": True, "timeout_seconds": 20, **more}
     return WebhooksSettings.model_validate({"urls": (url,), "secrets": (SecretStr(SECRET),), **given})
 
 
@@ -47,6 +46,7 @@ def post(url: str, *, times: int = 1, **more: object) -> Answer:
 @contextmanager
 def serving(answer: bytes, *, drip_seconds: float = 0.0, rest: bytes = b"") -> Iterator[str]:
     """A server that answers one request with these bytes, then byte by byte."""
+    over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -56,7 +56,8 @@ def serving(answer: bytes, *, drip_seconds: float = 0.0, rest: bytes = b"") -> I
                 try:
                     connection.sendall(answer)
                     for byte in rest:
-                        time.sleep(drip_seconds)
+                        if over.wait(drip_seconds):
+                            return
                         connection.sendall(bytes([byte]))
                 except OSError:
                     return  # the client has had enough
@@ -64,7 +65,8 @@ def serving(answer: bytes, *, drip_seconds: float = 0.0, rest: bytes = b"") -> I
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}/"
-        thread.join(5)
+        over.set()
+        thread.join(60)
 
 
 def test_what_arrives_is_signed_and_addressed_by_name(receiver: Receiver) -> None:
@@ -132,7 +134,7 @@ def test_the_address_that_was_checked_is_connected_to_and_the_name_is_not_asked_
 def test_http_is_not_spoken_to_public_addresses() -> None:
     answer = post("http://8.8.8.8:9/")
     assert "public and not asked by https" in (answer.error or "")
-    assert answer.seconds < 0.5
+    assert answer.seconds < 10  # nobody was asked
 
 
 def test_a_proxy_of_the_environment_is_not_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,19 +155,18 @@ def test_a_receiver_that_says_nothing_or_too_slowly_has_so_long_in_all(receiver:
     receiver.answers.set()
     assert (silent.status_code, silent.error) == (None, "No answer within 0.3 s.")
     # each byte comes within the time, the head as a whole does not
-    with serving(b"HTTP/1.1 200 OK\r\n", drip_seconds=0.1, rest=b"x-slow: " + b"y" * 30) as url:
+    with serving(b"HTTP/1.1 200 OK\r\n", drip_seconds=0.1, rest=b"x-slow: " + b"y" * 150) as url:
         dripping = post(url, timeout_seconds=0.5)
     assert (dripping.status_code, dripping.error) == (None, "No answer within 0.5 s.")
-    assert dripping.seconds < 1
+    assert dripping.seconds < 10
 
 
 def test_of_a_long_answer_the_beginning_is_read() -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n"
-    with serving(head + b"z" * 200_000, drip_seconds=0.5, rest=b"zz") as url:
+    with serving(head + b"z" * 200_000, drip_seconds=60, rest=b"zz") as url:
         answer = post(url)
     assert (answer.status_code, answer.error) == (200, None)
     assert len(answer.body) == READ_BYTES
-    assert answer.seconds < 0.5
 
 
 def test_compressed_answers_are_left_so() -> None:

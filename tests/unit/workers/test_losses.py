@@ -32,7 +32,7 @@ def children() -> Children:
 
 
 def ledger_at(url: str) -> Ledger:
-    return Ledger.connect(RedisSettings(url=SecretStr(url), timeout_seconds=1), JobsSettings(lease_seconds=60))
+    return Ledger.connect(RedisSettings(url=SecretStr(url), timeout_seconds=20), JobsSettings(lease_seconds=60))
 
 
 def test_the_job_of_a_child_that_died_is_tried_again_at_once(redis_url: str, children: Children) -> None:

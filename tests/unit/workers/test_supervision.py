@@ -156,7 +156,7 @@ def test_what_a_host_says(announcements: Announcements, children: Children) -> N
 
 def test_a_replacement_that_hangs_is_no_use(announcements: Announcements) -> None:
     # Given a warm child, and one that replaces another and says nothing
-    children = Children(announcements, replacement_timeout_seconds=0.2)
+    children = Children(announcements, replacement_timeout_seconds=1.0)
     alive: list[int] = []
     fork(children, alive, 1)
     announcements.tell_warm(child_state(1).model_copy(update={"load_seconds": 0.01}))
@@ -165,7 +165,7 @@ def test_a_replacement_that_hangs_is_no_use(announcements: Announcements) -> Non
     children.give_up_on_cold()
     assert not children.failure
     # When it has had as long as a child may take
-    time.sleep(0.25)
+    time.sleep(1.05)
     children.look(alive)
     children.give_up_on_cold()
     # Then there is no use in waiting for it
@@ -191,14 +191,14 @@ def test_replacements_that_are_killed_slowly_are_given_as_long_as_one(announceme
 
 def test_children_that_get_warm_in_time_are_waited_for(announcements: Announcements) -> None:
     # Given a child that was killed while it loaded, and one that gets warm after it
-    children = Children(announcements, replacement_timeout_seconds=0.2)
+    children = Children(announcements, replacement_timeout_seconds=1.0)
     alive: list[int] = []
     fork(children, alive, 1)
     children.look(alive)
     alive.clear()
     fork(children, alive, 2)
     announcements.tell_warm(child_state(2))
-    time.sleep(0.25)
+    time.sleep(1.05)
     children.look(alive)
     children.give_up_on_cold()
     # Then all is well, and the next replacement has its own time
