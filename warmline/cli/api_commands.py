@@ -38,7 +38,12 @@ def submit(
     metadata: Annotated[
         list[str] | None, typer.Option(help="name=value, kept with the report; may be repeated.")
     ] = None,
-    wait: Annotated[bool, typer.Option("--watch", help="Wait for the reports and show them.")] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Wait until all have ended; then the exit code is 0 only when all succeeded."
+        ),
+    ] = False,
 ) -> None:
     """Submits calls as one batch; prints the batch's id."""
     settings = load_settings()
@@ -98,11 +103,11 @@ def jobs(
     batch: Annotated[str, typer.Option(help="Only the jobs of this batch.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
 ) -> None:
-    """Lists jobs, newest first."""
+    """Lists jobs, the last submitted first, whenever they end."""
     params: dict[str, str | int] = {"limit": limit} | ({"status": status} if status else {})
     with ApiClient(load_settings().api) as api:
         rows = api.batch_jobs(batch, **params) if batch else api.jobs(**params)
-    consoles.results().print(job_tables.jobs_table(rows))
+    job_tables.show_jobs(consoles.results(), rows)
 
 
 def batches(
@@ -111,7 +116,7 @@ def batches(
     """Lists batches, newest first."""
     with ApiClient(load_settings().api) as api:
         rows = api.batches(limit=limit)
-    consoles.results().print(job_tables.batches_table(rows))
+    job_tables.show_batches(consoles.results(), rows)
 
 
 def follow_batch(api: ApiClient, batch_id: str) -> BatchState:

@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-FILE_COLUMNS = 140
+FILE_COLUMNS = 100_000  # more than any row has: `grep` is to find an id or a key in one piece
 # For lines that hold other people's words: a key or a message with brackets in it is no markup.
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
@@ -30,8 +30,8 @@ def results() -> Console:
 
 
 def notes() -> Console:
-    """For everything beside it."""
-    return Console(stderr=True)
+    """For everything beside it; into a file or a pipe in whole lines, too."""
+    return Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=FILE_COLUMNS)
 
 
 def progress_bar(console: Console) -> Progress:

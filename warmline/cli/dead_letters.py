@@ -32,7 +32,7 @@ def list_(
     params: dict[str, str | int] = {"limit": limit} | ({"batch_id": batch} if batch else {})
     with ApiClient(load_settings().api) as api:
         rows = api.dead_letters(**params)
-    consoles.results().print(job_tables.jobs_table(rows))
+    job_tables.show_jobs(consoles.results(), rows)
 
 
 @app.command()

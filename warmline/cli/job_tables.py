@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from warmline.cli.consoles import FILE_COLUMNS, PLAIN
 from warmline.jobs.records import Attempt, BatchState, Failure, JobState
 
 STYLES = {
@@ -20,28 +22,48 @@ STYLES = {
 }
 
 
-def jobs_table(states: Iterable[JobState]) -> Table:
-    """A line for each job."""
-    table = _table("id", "status", "lane", "call", "submitted", "note")
-    for state in states:
-        table.add_row(
-            state.job.id,
+def show_jobs(out: Console, states: Iterable[JobState]) -> None:
+    """A line for each job, or a few in a terminal too narrow for that: ids and keys stay in one piece."""
+    rows = [
+        (
+            Text(state.job.id),
             Text(state.status, style=STYLES[state.status]),
-            state.job.lane,
+            Text(state.job.lane),
+            Text(clock(state.job.created_at)),
             Text(state.job.source.uri),
-            clock(state.job.created_at),
             Text(note(state)),
         )
-    return table
+        for state in states
+    ]
+    table = _table("id", "status", "lane", "submitted", "call", "note")
+    for row in rows:
+        table.add_row(*row)
+    if _fits(out, table):
+        out.print(table)
+        return
+    for *facts, call, remark in rows:
+        out.print(Text("  ").join(facts), soft_wrap=True)
+        for line in (call, remark):
+            if line:
+                out.print(Text("  ").append_text(line), soft_wrap=True)
 
 
-def batches_table(states: Iterable[BatchState]) -> Table:
-    """A line for each batch."""
+def show_batches(out: Console, states: Iterable[BatchState]) -> None:
+    """A line for each batch or, in a terminal that is too narrow for that, two."""
     counts = ("total", "queued", "running", "succeeded", "failed", "cancelled", "dead")
+    rows = [
+        (state.id, clock(state.created_at), *(str(getattr(state, count)) for count in counts)) for state in states
+    ]
     table = _table("id", "submitted", *counts)
-    for state in states:
-        table.add_row(state.id, clock(state.created_at), *(str(getattr(state, count)) for count in counts))
-    return table
+    for row in rows:
+        table.add_row(*row)
+    if _fits(out, table):
+        out.print(table)
+        return
+    for id_, submitted, *numbers in rows:
+        out.print(f"{id_}  {submitted}", **PLAIN)
+        said = (f"{name} {number}" for name, number in zip(counts, numbers, strict=True) if number != "0")
+        out.print(f"  {', '.join(said)}", **PLAIN)
 
 
 def attempts_table(attempts: Iterable[Attempt]) -> Table:
@@ -105,6 +127,11 @@ def clock(moment: datetime) -> str:
 
 def _sentence(failure: Failure) -> str:
     return f"{failure.message} [{failure.code}]"
+
+
+def _fits(out: Console, table: Table) -> bool:
+    """Whether no cell has to be broken."""
+    return table.__rich_measure__(out, out.options.update(max_width=FILE_COLUMNS)).maximum <= out.width
 
 
 def _table(*headings: str) -> Table:
