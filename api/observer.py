@@ -45,7 +45,6 @@ SAMPLES: Final = 360  # an hour
 RATE_SECONDS: Final = 300.0  # what "in the last minutes" means
 KEPT_SECONDS: Final = 1.0  # how old an answer may be: ten open pages cost as much as one
 NEWEST: Final = 12  # jobs of a kind that are shown
-LOOKED_AT: Final = 2 * NEWEST  # the newest by submission, of which the last to end are shown
 BATCHES: Final = 50  # the newest, of which those that are not finished are shown
 MOST_REPORT_BYTES: Final = 256 * 1024  # a longer report is not read for its line
 KEPT_EMOTIONS: Final = 200  # calls
@@ -126,9 +125,9 @@ class Observer:
         fleet = self._fleet.fleet(stalled_seconds=settings.worker.stalled_seconds)
         counts = self._fleet.counts()
         now = _sample_of(fleet.backlog, counts)
-        failed = ledger.list(status=JobStatus.FAILED, limit=LOOKED_AT)
-        dead = ledger.list(status=JobStatus.DEAD, limit=LOOKED_AT)
-        finished = _last_to_end(ledger.list(status=JobStatus.SUCCEEDED, limit=LOOKED_AT))
+        failed = ledger.last_ended(JobStatus.FAILED, NEWEST)
+        dead = ledger.last_ended(JobStatus.DEAD, NEWEST)
+        finished = _last_to_end(ledger.last_ended(JobStatus.SUCCEEDED, NEWEST))
         self._learn_emotions([line.id for line in finished])
         for line in finished:
             line.emotions = self._emotions.get(line.id, [])
@@ -225,7 +224,7 @@ def _emotions_in(text: str | None) -> list[EmotionLine]:
 
 
 def _last_to_end(states: Sequence[JobState]) -> list[CallLine]:
-    """Those of the newest that ended last, the last one first."""
+    """In a line each, the last one first."""
     ended = sorted(states, key=lambda state: state.finished_at or state.queued_at, reverse=True)
     return [CallLine.of(state) for state in ended[:NEWEST]]
 

@@ -178,8 +178,8 @@ class Overview(BaseModel):
     ended: dict[JobStatus, int] = Field(description="how many jobs ended so, since this Redis began")
     rates: Rates
     running: list[CallLine] = Field(description="the newest that run")
-    failures: list[CallLine] = Field(description="the newest that failed or are dead")
-    finished: list[CallLine] = Field(description="the newest that succeeded")
+    failures: list[CallLine] = Field(description="the last that failed or were given up, by their ends")
+    finished: list[CallLine] = Field(description="the last that succeeded, by their ends")
     batches: list[BatchLine] = Field(description="the newest that are not finished")
     workers: list[WorkerLine]
     webhooks: WebhooksLine | None = Field(description="null: webhooks are off")

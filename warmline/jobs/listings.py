@@ -50,6 +50,20 @@ class Listings(Connection):
         return tuple(islice(self._each_newest(statuses, after, limit), limit))
 
     @redis_answers()
+    def last_ended(self, status: JobStatus, limit: int) -> tuple[JobState, ...]:
+        """The jobs that came to this status last, the last one first, at most `limit` (some fifty are known).
+
+        `list` has the order of submission, in which a job that waited for long is far behind when it ends.
+        """
+        ids = list(dict.fromkeys(self._redis.lrange(keys.ended(status), 0, 2 * limit - 1)))
+        found = [state for state in self._states(ids) if state.status is status]  # some were purged, or replayed
+        if len(found) < limit:  # older versions do not tell
+            known = {state.job.id for state in found}
+            found += [state for state in self.list(status=status, limit=limit) if state.job.id not in known]
+        found.sort(key=lambda state: state.finished_at or state.queued_at, reverse=True)
+        return tuple(found[:limit])
+
+    @redis_answers()
     def sample(self, batch_id: str, status: JobStatus, limit: int) -> tuple[JobState, ...]:
         """At most `limit` of a batch's jobs in a status, in order of submission. Raises BatchNotFound.
 

@@ -11,7 +11,7 @@ from warmline.jobs import keys
 
 # How many of a listing's oldest entries are looked at when a job or batch is added to it: those that expired go.
 SWEEP = 10
-# How many of the jobs that ended last are known in the order of their ends. A list is cut when it is twice as long.
+# How many of the jobs that ended last are known in the order of their ends. The list is cut at twice that length.
 KEPT_ENDED = 50
 
 SHARED = f"""

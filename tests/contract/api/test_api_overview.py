@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -98,6 +98,21 @@ def test_it_tells_how_each_job_ended_and_what_runs(
     assert waits.id not in json.dumps(found)
     ledger.fail(runs.id, 1, Failure(code="not_audio", message="It is no audio."))
     ledger.cancel(waits.id)
+
+
+def test_a_call_that_was_submitted_long_ago_is_the_newest_when_it_ends(
+    client: httpx.Client, ledger: Ledger, worker: WorkerState
+) -> None:
+    old = Job(
+        id=uuid4().hex,
+        source=Source(bucket="calls", key="old.wav"),
+        created_at=datetime.now(UTC) - timedelta(days=2),
+    )
+    for job in (*(new_job(ledger, "young.wav") for _ in range(30)), old):
+        ledger.claim(job, f"{worker.name}/7")
+        ledger.succeed(job.id, 1, ReportLocation(in_redis=True), "{}")
+    finished = look(client)["finished"]
+    assert (finished[0]["id"], len(finished)) == (old.id, 12)
 
 
 def test_a_batch_is_there_until_it_is_finished(client: httpx.Client, ledger: Ledger) -> None:

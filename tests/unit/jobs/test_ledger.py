@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import (
     Failure,
     Hold,
+    Job,
     JobState,
     JobStatus,
     Options,
@@ -33,6 +35,7 @@ from warmline.jobs.records import (
     Source,
 )
 from warmline.jobs.submission import submit_batch
+from warmline.jobs.transitions import KEPT_ENDED
 
 IN_REDIS = ReportLocation(in_redis=True)
 BAD = Failure(code="not_audio", message="This is not audio.")
@@ -293,6 +296,40 @@ def test_finished_jobs_expire_and_waiting_ones_do_not(ledger: Ledger, new_job: N
     assert 55 <= raw.ttl(keys.report(done.id)) <= 60
     assert 85 <= raw.ttl(keys.job(dead.id)) <= 90
     assert raw.ttl(keys.job(waiting.id)) == -1
+
+
+def test_the_last_to_end_are_told_in_that_order_whenever_they_were_submitted(
+    ledger: Ledger, new_job: NewJob, raw: Any
+) -> None:
+    def fail(job: Job) -> None:
+        ledger.fail(job.id, claim(ledger, job).attempt, BAD)
+
+    def last(limit: int = 10) -> list[str]:
+        return [state.job.id for state in ledger.last_ended(JobStatus.FAILED, limit)]
+
+    # Given a job that was submitted long ago, and more jobs after it than are remembered by their ends
+    old = new_job(created_at=datetime.now(UTC) - timedelta(days=3))
+    ledger.create(old)
+    young = [new_job() for _ in range(2 * KEPT_ENDED)]
+    for job in young:
+        fail(job)
+    # When it ends at last, then it is the first
+    fail(old)
+    newest = [job.id for job in reversed(young)]
+    assert last() == [old.id, *newest[:9]]
+    assert raw.llen(keys.ended("failed")) == KEPT_ENDED
+    # And it has the same place as ever in the order of submission
+    assert old.id not in {state.job.id for state in ledger.list(status=JobStatus.FAILED, limit=10)}
+    # When one of them is to be tried again, then it is none of them, and there once when it has failed again
+    ledger.replay(newest[1])
+    assert last() == [old.id, newest[0], *newest[2:10]]
+    fail(young[-2])
+    assert last(3) == [newest[1], old.id, newest[0]]
+    # And what an older version ended is there by its submission, as long as it is needed
+    raw.ltrim(keys.ended("failed"), 0, 1)
+    assert last(5)[:2] == [newest[1], old.id]
+    assert len(set(last(5))) == 5
+    assert ledger.last_ended(JobStatus.DEAD, 5) == ()
 
 
 def test_what_is_not_there_is_named(ledger: Ledger) -> None:
