@@ -15,9 +15,7 @@ QUEUE = f"{BROKER}warmline."  # + lane: a list, Celery's queue of the lane (`que
 JOB = f"{PREFIX}job:"  # + job id: a hash, the fields of `rows.JOB_FIELDS`
 REPORT = f"{PREFIX}report:"  # + job id: a string, the report's JSON
 JOBS = f"{PREFIX}jobs:"  # + status: a sorted set of job ids by creation time, for listings
-ENDED = (
-    f"{PREFIX}ended:"  # + status: a list of the ids of the jobs that ended so last, the last one first; cut short
-)
+ENDED = f"{PREFIX}ended:"  # + status: a list of the ids of the jobs that ended so last, the last first; cut short
 
 BATCH = f"{PREFIX}batch:"  # + batch id: a hash, what its jobs have in common, times, a counter for each status
 CALLS = f"{PREFIX}batch-calls:"  # + batch id: a list, a call for each job in the order of submission
