@@ -34,7 +34,7 @@ class Condition(StrEnum):
     DRAINING = "draining"  # it was told to end, and finishes what runs
     STALLED = "stalled"  # it beats, but has stopped working: it takes nothing, or a child hangs with a job
     LOOPING = "looping"  # its processes die again and again
-    MISSING = "missing"  # it fell silent without a word, or gave up
+    MISSING = "missing"  # it fell silent without a word, or gave up; not one that was told to end
 
     @property
     def is_well(self) -> bool:
@@ -108,11 +108,6 @@ def condition_of_silent(silent: Silent) -> WorkerCondition:
     condition = Condition.LOOPING if worker.recent_deaths >= LOOPING_DEATHS else Condition.MISSING
     if worker.ended_because:
         reason = f"It gave up {silent.seconds:.0f} s ago: {worker.ended_because}"
-    elif worker.draining:
-        reason = (
-            f"It was told to end, and then nothing has been heard of it for {silent.seconds:.0f} s: it was "
-            "killed, or its host is gone."
-        )
     else:
         reason = (
             f"No heartbeat for {silent.seconds:.0f} s: its process was killed or hangs, its host is gone, or it "

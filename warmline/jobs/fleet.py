@@ -1,7 +1,8 @@
 """The workers, by the heartbeats that they leave in Redis: those that are alive, and those that fell silent.
 
 A worker that ends because it was told to takes its heartbeat away. One that does not beat any more without having
-said so is remembered for a while, so that somebody learns that it is missing.
+said so is remembered for a while, so that somebody learns that it is missing. Where it had said that it drains,
+nobody has to: it has ended, or its machine was taken away as announced; its jobs come back by their leases.
 
 All times are Redis's own, and so is the judgement who is alive: keys expire there. Hosts' clocks may differ by
 more than a heartbeat, and a reader whose clock is wrong would see a dead fleet, or a dead worker alive.
@@ -90,13 +91,14 @@ class Fleet(Connection):
         silent: list[Silent] = []
         forgotten: list[str] = []
         for name, beat, last_beat in zip(since, beats, last_beats, strict=True):
+            last = None if last_beat is None else WorkerState.read(last_beat)
             if beat is not None:
                 alive.append(WorkerState.read(beat))
-            elif last_beat is not None:
-                age = max(0.0, seconds + micros / 1e6 - since[name])
-                silent.append(Silent(worker=WorkerState.read(last_beat), seconds=age))
-            else:
+            elif last is None or (last.draining and not last.ended_because):
                 forgotten.append(name)
+            else:
+                age = max(0.0, seconds + micros / 1e6 - since[name])
+                silent.append(Silent(worker=last, seconds=age))
         if forgotten:
             self._redis.zrem(keys.WORKERS, *forgotten)
         return tuple(alive), tuple(silent)

@@ -92,7 +92,7 @@ def test_a_stalled_workers_reason_names_the_lane_and_the_time() -> None:
     ("state", "condition", "words"),
     [
         (like(), Condition.MISSING, "No heartbeat for 20 s"),
-        (like(draining=True), Condition.MISSING, "told to end"),
+        (like(draining=True, ended_because="no such model"), Condition.MISSING, "gave up 20 s ago: no such model"),
         (like(ended_because="no such model"), Condition.MISSING, "gave up 20 s ago: no such model"),
         (like(recent_deaths=3, ended_because="no such model"), Condition.LOOPING, "no such model"),
     ],
