@@ -15,7 +15,7 @@ from warmline.calls.categories.rules import CategoryRules
 from warmline.calls.stored_reports import BucketShelf, ReportRef
 from warmline.jobs.errors import WarmlineError
 from warmline.jobs.kept_reports import KeptReports
-from warmline.objects.store import ObjectStore
+from warmline.objects.plain_reports import PlainReports
 
 NOTE_SECONDS = 60.0  # how often what is done is remembered while a run goes on
 
@@ -30,7 +30,7 @@ def apply_to_bucket(
     `tell` is called with each one's outcome, here. Raises what listing them raises, and InternalError when a
     process of this dies; what was done until then is remembered, and running it again goes on from there.
     """
-    with closing(ObjectStore(settings.s3)) as store:
+    with closing(PlainReports(settings.s3)) as store:
         remembered = Remembered(rules, store.get_note(NOTE_NAME))
 
         def unknown() -> Iterator[ReportRef]:

@@ -24,6 +24,7 @@ from warmline.calls.categories.rewriting import BucketRewriter
 from warmline.calls.categories.rules import CategoryRules
 from warmline.calls.stored_reports import ReportRef
 from warmline.jobs.errors import InternalError
+from warmline.objects.plain_reports import PlainReports
 from warmline.objects.store import ObjectStore
 
 LOT = 32
@@ -94,7 +95,7 @@ class Rewriting:
     def serve(self, end: Any) -> None:
         """In a process of its own: rewrites the lots that come, until there are no more."""
         begun: queue.SimpleQueue[list[Future[Outcome]] | None] = queue.SimpleQueue()
-        with closing(ObjectStore(self.settings)) as store, ThreadPoolExecutor(THREADS) as pool:
+        with closing(PlainReports(self.settings)) as store, ThreadPoolExecutor(THREADS) as pool:
             rewriter = self._rewriter(store)
             answers = threading.Thread(target=_answer, args=(end, begun), daemon=True)
             answers.start()
