@@ -51,7 +51,7 @@ def warmline(models_dir: Path) -> Warmline:
             capture_output=True,
             text=True,
             check=False,
-            timeout=150,
+            timeout=600,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "WARMLINE_MODELS_DIR": str(models_dir), **variables},
         )

