@@ -101,8 +101,8 @@ def with_host(settings: Settings) -> Settings:
 def test_a_job_that_hangs_is_cut_off_and_its_child_replaced(
     redis_url: str, worker_settings: NewSettings, call: Source, tmp_path: Path
 ) -> None:
-    # Given a job whose child waits for a model that has stopped to answer; the next job keeps the limit, even where
-    # the machine is busy
+    # Given a job whose child waits for a model that has stopped to answer; the next job keeps the limit, even on a
+    # busy machine
     settings = with_host(worker_settings(redis_url, time_limit_seconds=5, time_limit_factor=0.01))
     with WorkerProcess(settings, tmp_path / "worker.log") as worker:
         worker.wait_warm()

@@ -28,6 +28,12 @@ from warmline.jobs.submission import submit_batch, submit_job
 SLOW = Failure(code="store_unavailable", message="It did not answer.")
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes longer for a test than a message may be gone for; what is taken here is not sent again."""
+    monkeypatch.setattr("warmline.jobs.sweeper.MESSAGE_AGE_SECONDS", 3600.0)
+
+
 @contextmanager
 def running(settings: Settings) -> Iterator[Feeder]:
     feeder = Feeder(settings)
@@ -163,7 +169,10 @@ def test_every_job_is_sent_once_by_feeders_that_take_turns(settings: Settings, l
         for feeder in feeders:
             feeder.step()
             raw.delete(keys.FEEDER)
-            sent += take_messages(raw, QUEUES["bulk"])
+            taken = take_messages(raw, QUEUES["bulk"])
+            for job_id in taken:
+                claim(ledger, job_id)  # one that nobody works on seems lost after some seconds, and is sent again
+            sent += taken
     for feeder in feeders:
         feeder.stop()
     assert sent == [state.job.id for state in reversed(ledger.list(batch_id=batch.id, limit=1000))]
@@ -266,7 +275,7 @@ def test_a_feeder_goes_on_when_redis_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def hasty(unhurried: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweeper that need not be waited for."""
     monkeypatch.setattr("warmline.jobs.sweeper.LEASE_SWEEP_SECONDS", 0.0)
     monkeypatch.setattr("warmline.jobs.sweeper.MESSAGE_SWEEP_SECONDS", 0.0)
