@@ -21,6 +21,6 @@ def check(outcome: Forgotten) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_a_killed_broker_forgets_no_job_and_doubles_none() -> None:
     check(run_forgotten(kills=3, backlog=150, thefts=2))

@@ -32,6 +32,6 @@ def check(outcome: SpotLoss, *, short: int, long: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_spot_machines_that_go_take_no_job_with_them() -> None:
     check(run_spot_loss(short=60, long=4), short=60, long=4)

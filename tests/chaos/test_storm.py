@@ -45,7 +45,7 @@ def check(outcome: Outcome, forecast: Forecast) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_a_storm_loses_nothing_and_publishes_nothing_twice() -> None:
     # When children, workers, Redis and S3 are killed while some hundred jobs run
     outcome = run_storm(SHORT)

@@ -64,6 +64,7 @@ def parts_of(scenario: str) -> list[Part]:
         "dies again and again": [process("api", ("/bin/sh", "-c", f"sleep 0.4; exec {shlex.join(DYING)}"))],
         "dies at start": [process("api", DYING, serves=False), server("flower")],
         "never serves": [process("api", IDLE, serves=False)],
+        "never serves and is given up": [process("api", IDLE, serves=False)],
         "parent and child": [process("worker", ("/bin/sh", "-c", "sleep 1000 & wait"))],
         "stubborn": [process("worker", STUBBORN, stop_seconds=1)],
         "stubborn for long": [process("worker", STUBBORN, stop_seconds=1000)],
@@ -91,7 +92,7 @@ def show(event: Event) -> None:
 
 def main(data: str, scenario: str) -> int:
     """Runs the scenario until a signal, or until the stack gives up."""
-    patience = 2.0 if scenario == "never serves" else 30.0
+    patience = 2.0 if scenario == "never serves and is given up" else 60.0
     limits = StackSettings(data_dir=Path(data), max_deaths=3, start_timeout_seconds=patience)
     settings = Settings(stack=limits)
     try:

@@ -13,7 +13,7 @@ import soundfile
 
 from config.settings import S3Settings, Settings
 from tests.integration.conftest import CALL, NewSettings
-from tests.integration.worker_process import WorkerProcess
+from tests.integration.worker_process import START_SECONDS, WorkerProcess
 from tests.servers import wait_until
 from warmline.jobs.records import JobState, JobStatus, Source
 from warmline.jobs.submission import submit_batch, submit_job
@@ -94,14 +94,14 @@ def test_a_rolling_restart_under_load_loses_nothing_and_repeats_nothing(
     with start(settings, "first") as first, start(settings, "second") as second:
         # Given two workers in the middle of many jobs
         second_is_warm = lambda: sorted(len(w.warm) for w in first.ledger.workers()) == [1, 1]  # noqa: E731
-        wait_until(second_is_warm, "both are warm", seconds=90)
+        wait_until(second_is_warm, "both are warm", seconds=START_SECONDS)
         batch = submit_batch(first.ledger, [call] * 20)
         wait_until(lambda: first.ledger.batch(batch.id).succeeded > 3, "they are at it")
         # When each is replaced in its turn
         first.signal(signal.SIGTERM)
         assert first.wait_exit() == 0
         with start(settings, "third") as third:
-            wait_until(lambda: len(first.ledger.workers()) == 2, "the third is there")
+            wait_until(lambda: len(first.ledger.workers()) == 2, "the third is there", seconds=START_SECONDS)
             second.signal(signal.SIGTERM)
             assert second.wait_exit() == 0
             wait_until(lambda: first.ledger.batch(batch.id).finished, "all have ended", seconds=90)

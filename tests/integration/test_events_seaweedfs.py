@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -158,7 +157,6 @@ def seen_by_s3(s3: Any, upload: Upload) -> tuple[Any, ...]:
     return head["ETag"].strip('"'), head["ContentLength"], json.dumps(metadata)
 
 
-@pytest.mark.timeout(60)
 def test_the_webhook_and_the_log_announce_what_s3_has(tmp_path: Path) -> None:
     with receiving() as receiver, told_by(tmp_path / "s3", receiver) as server:
         s3 = boto3.client(

@@ -26,11 +26,12 @@ def test_a_slow_job_shows_that_it_comes_on(slow_desk: NewDesk, call: Source) -> 
     thread.start()
     # Then its parent sees that it has one, and comes on with it all the while
     wait_until(lambda: pulse.working().keys() == {os.getpid()}, "it has a job")
-    begun, longest = time.monotonic(), 0.0
+    signs, before = 0, 0.0
     while thread.is_alive():
-        longest = max(longest, *pulse.working().values(), 0.0)
+        age = max(pulse.working().values(), default=0.0)
+        signs, before = signs + (age < before), age
         time.sleep(0.005)
-    assert longest < (time.monotonic() - begun) / 2  # a window takes a seventh of it
+    assert signs > 4  # one for each window, and one at its end
     # And that it is done
     assert desk.ledger.get(job.id).status is JobStatus.SUCCEEDED
     assert pulse.working() == {}
@@ -50,12 +51,12 @@ def test_whatever_the_work_asks_and_tells_is_a_sign(new_desk: NewDesk, call: Sou
         lambda: lease.on_windows(1, 2),
         lambda: lease.on_audio(1.0),
     ):
+        began = time.monotonic()
         with desk.sign:
             time.sleep(0.02)
-            (before,) = pulse.working().values()
             come_on()
-            (after,) = pulse.working().values()
-            assert after < before
+            (age,) = pulse.working().values()
+            assert age <= time.monotonic() - began - 0.02
 
 
 def test_a_job_that_is_refused_or_fails_is_over(new_desk: NewDesk, call: Source) -> None:

@@ -152,7 +152,7 @@ def test_a_part_that_dies_while_it_starts_is_reported_at_once(start: Callable[..
 
 
 def test_a_part_that_never_serves_is_reported(start: Callable[..., SmallStack]) -> None:
-    stack = start("never serves")
+    stack = start("never serves and is given up")
     assert stack.wait_for_end() == 1
     assert stack.says("FAILED api did not serve within 2 s")
     assert stack.left() == []

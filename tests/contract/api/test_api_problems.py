@@ -94,6 +94,14 @@ def test_a_job_that_is_not_valid_is_told_where(client: httpx.Client, body: Any, 
     assert answer.json()["detail"].startswith(f"The request is not valid: {location}: ")
 
 
+def test_an_id_that_was_cut_short_is_told_of_in_words(client: httpx.Client) -> None:
+    answer = client.get("/v1/jobs/2c019ffe")
+    assert refused(answer) == (422, "invalid_request")
+    assert answer.json()["detail"] == (
+        "The request is not valid: path.job_id: an id has 32 digits, 0 to 9 and a to f."
+    )
+
+
 @pytest.mark.parametrize(
     "body",
     [

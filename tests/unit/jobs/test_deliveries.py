@@ -121,11 +121,11 @@ def test_new_ones_are_due_at_once_for_their_endpoint_alone(log: DeliveryLedger) 
 
 def test_one_that_is_tried_later_is_not_due_until_then(log: DeliveryLedger) -> None:
     (made,) = add(log, 1)
-    assert log.record(TOKEN, made, 0.2, WEBHOOKS)
+    assert log.record(TOKEN, made, 60, WEBHOOKS)
     due = log.due({A.id: 1}, ())[A.id]
     assert due.now == []
     assert due.next_seconds is not None
-    assert 0 < due.next_seconds <= 0.2
+    assert 0 < due.next_seconds <= 60
 
 
 def test_only_the_holder_of_the_lease_writes(log: DeliveryLedger) -> None:

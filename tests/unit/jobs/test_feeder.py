@@ -30,7 +30,7 @@ SLOW = Failure(code="store_unavailable", message="It did not answer.")
 
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine takes longer for a test than a message may be gone for; what is taken here is not sent again."""
+    """What is taken here is not sent again: a busy machine takes longer than a message may be gone for."""
     monkeypatch.setattr("warmline.jobs.sweeper.MESSAGE_AGE_SECONDS", 3600.0)
 
 

@@ -172,7 +172,7 @@ def test_a_job_is_tried_again_until_its_attempts_are_used_up(ledger: Ledger, new
         # Then it waits for its time, without a trace of its worker
         waiting = ledger.get(job.id)
         assert waiting.retry_at is not None
-        assert 6 < waiting.retry_at.timestamp() - before < 9
+        assert 6 < waiting.retry_at.timestamp() - before < 60
         assert (waiting.status, waiting.worker, waiting.progress) == (JobStatus.QUEUED, None, None)
         assert raw.zrange(keys.DELAYED, 0, -1) == [job.id]
         assert ledger.retry(job.id, number, SLOW, delay_seconds=0) is None  # said twice

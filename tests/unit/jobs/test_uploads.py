@@ -223,7 +223,7 @@ def test_what_is_due_gets_into_its_lane_and_out_to_a_worker(
     try:
         started = time.monotonic()
         uploads = [upload(f"{n}", jobs_per_minute=600, lane="live" if n % 2 else "bulk") for n in range(15)]
-        assert 1 <= enter(ledger, *uploads).count(HELD) <= 4
+        assert enter(ledger, *uploads).count(HELD) <= 4  # fewer where they come slowly
         sent: Counter[str] = Counter()
 
         def all_are_sent() -> bool:

@@ -270,9 +270,7 @@ def test_threads_that_need_the_same_certificate_fetch_it_once(server: SnsServer)
 
 def test_a_certificate_that_is_kept_is_not_believed_after_its_time(server: SnsServer) -> None:
     path = "/SimpleNotificationService-short.pem"
-    server.certificates[path] = Signer.new(days=(-1, 2 / 86_400)).pem
     certificates = Certificates()
-    certificates.key_at(f"{server.url}{path}")
 
     def is_refused() -> bool:
         try:
@@ -281,6 +279,11 @@ def test_a_certificate_that_is_kept_is_not_believed_after_its_time(server: SnsSe
             return True
         return False
 
+    for seconds in (1, 5, 30):  # on a busy machine it may be over before it was asked for
+        server.certificates[path] = Signer.new(days=(-1, seconds / 86_400)).pem
+        server.requests.clear()
+        if not is_refused():
+            break
     wait_until(is_refused, "the certificate is over")
     assert len(server.requests) == 1
 
