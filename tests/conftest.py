@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from config.settings import S3Settings
 from tests.servers import RedisServer, running_redis, running_s3
@@ -16,6 +17,10 @@ from warmline.objects.store import ObjectStore
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine is no failure: neither one example's time nor how long it takes to think of some.
+settings.register_profile("busy", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 # Settings read the environment: what this machine's owner has set for a Warmline of theirs is not for tests.
 for _name in [name for name in os.environ if name.startswith("WARMLINE_")]:

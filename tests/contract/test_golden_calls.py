@@ -329,7 +329,11 @@ def test_an_utterance_without_what_is_excluded(engine: Engine, tmp_path: Path) -
 
 
 @example(rate_hz=16_000, less=56, granularity="segment")  # half a millisecond
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     rate_hz=st.sampled_from([8_000, 11_025, 16_000, 22_050, 44_100]),
     less=st.integers(0, 400),
@@ -377,7 +381,11 @@ def plain(engine: Engine, spoken: Samples, tmp_path_factory: pytest.TempPathFact
     return analyze(write_call(tmp_path_factory.mktemp("plain") / "call.wav", [spoken]), engine)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(before=st.integers(0, 40_000), after=st.integers(0, 300_000))
 def test_adding_silence_changes_no_score(
     before: int, after: int, engine: Engine, spoken: Samples, plain: Report, tmp_path: Path

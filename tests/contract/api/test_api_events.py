@@ -288,7 +288,11 @@ posted = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(event=st.fixed_dictionaries({"Records": st.lists(posted, max_size=3) | json_values}) | posted | json_values)
 def test_whatever_is_posted_is_taken_or_refused_in_form(sender: httpx.Client, event: Any) -> None:
     answer = sender.post(EVENTS, content=json.dumps(event))  # the client checks the form

@@ -333,7 +333,11 @@ batches = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(request=st.tuples(st.just("/v1/jobs"), jobs | json_values) | st.tuples(st.just("/v1/batches"), batches))
 def test_whatever_is_posted_is_accepted_or_refused_in_form(client: httpx.Client, request: Any) -> None:
     path, body = request
@@ -341,7 +345,11 @@ def test_whatever_is_posted_is_accepted_or_refused_in_form(client: httpx.Client,
     assert answer.status_code in {202, 403, 422}
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     path=st.sampled_from(["/v1/jobs", "/v1/batches", f"/v1/batches/{NOBODY}/jobs"]),
     query=st.dictionaries(st.sampled_from(["limit", "status", "before"]), st.text(max_size=12), max_size=3),
