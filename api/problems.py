@@ -173,6 +173,10 @@ class Problem(BaseModel):
     errors: list[Fault] | None = Field(None, description="what is wrong with the request, part by part")
 
 
+# People cut ids short: what they are told is to be no regular expression.
+_IN_WORDS = {"String should match pattern '^[0-9a-f]{32}$'": "an id has 32 digits, 0 to 9 and a to f"}
+
+
 class RequestRefused(errors.InvalidRequest):
     """The request is not valid."""
 
@@ -195,7 +199,7 @@ class RequestRefused(errors.InvalidRequest):
             # Without pydantic's `input`: it may be large, and it is the client's own.
             Fault(
                 location=".".join(map(str, (*filter(None, [part]), *fault["loc"]))),
-                message=fault["msg"].removeprefix("Value error, "),
+                message=_IN_WORDS.get(fault["msg"], fault["msg"].removeprefix("Value error, ")),
             )
             for fault in found[:MAX_NAMED_FAULTS]
         ]

@@ -244,7 +244,8 @@ def _build_section(cls: type[_S], files: tuple[Path, ...], overrides: dict[str, 
 def _describe(error: ValidationError, cls: type[Section]) -> str:
     """One sentence for each bad value, by variable name, without the value itself: it may be a secret."""
     names = {field: variable for variable, field in cls.variables().items()}
-    return "; ".join(
-        f"{names.get(str(problem['loc'][0]), str(problem['loc']))} has a bad value: {problem['msg']}"
-        for problem in error.errors(include_input=False, include_url=False)
-    )
+    described = []
+    for problem in error.errors(include_input=False, include_url=False):
+        name = names.get(str(problem["loc"][0]), str(problem["loc"]))
+        described.append(f"{name} has a bad value: {problem['msg'].removeprefix('Value error, ')}")
+    return "; ".join(described)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from config.sections.section import PREFIX, Section
@@ -23,6 +24,13 @@ class ApiSettings(Section):
     )
     url: str = Field("", description="where clients reach the API; empty: built from host and port")
     max_body_bytes: int = Field(16 * 1024**2, gt=0, description="largest request body, in bytes")
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        if url and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
+            raise ValueError("not of the form http://host:port or https://host")
+        return url
 
     @property
     def base_url(self) -> str:

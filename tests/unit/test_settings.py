@@ -60,6 +60,15 @@ def test_a_bad_value_is_an_error_that_names_its_variable(
         load_settings()
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "calls.example.com", "ftp://calls.example.com", "http://"])
+def test_an_address_of_the_api_that_no_client_can_use_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("WARMLINE_API_URL", url)
+    with pytest.raises(SettingsError, match="WARMLINE_API_URL has a bad value: not of the form http://host"):
+        load_settings()
+
+
 def test_a_bad_value_is_not_repeated_because_it_may_be_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WARMLINE_JOBS_MAX_BATCH", "hunter2")
     with pytest.raises(SettingsError) as caught:

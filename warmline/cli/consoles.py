@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -32,6 +34,12 @@ def results() -> Console:
 def notes() -> Console:
     """For everything beside it; into a file or a pipe in whole lines, too."""
     return Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=FILE_COLUMNS)
+
+
+def command() -> str:
+    """This command as people have to type it here: by its path, where no shell was told of it (`make demo`)."""
+    called = Path(sys.argv[0])
+    return "warmline" if called.name != "warmline" or shutil.which("warmline") else str(called)
 
 
 def progress_bar(console: Console) -> Progress:

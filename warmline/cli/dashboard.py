@@ -45,4 +45,5 @@ def way_in(settings: Settings) -> str:
     file = settings.stack.data_dir / STACK_ENV_FILE
     if not file.exists():
         return "It asks for an API key: one of WARMLINE_API_KEYS."
-    return f"It asks for the API key: `warmline dashboard --key` prints it (WARMLINE_API_KEYS in {file})."
+    command = f"{consoles.command()} dashboard --key"
+    return f"It asks for the API key: `{command}` prints it (WARMLINE_API_KEYS in {file})."

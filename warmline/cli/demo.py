@@ -52,7 +52,8 @@ def demo(
     notes.print(
         f"\nAll of it, servers included, took {time.perf_counter() - started:.0f} s. Everything is stopped again."
     )
-    notes.print("Keep the stack with [bold]make serve[/]; score a file with [bold]warmline analyze FILE[/].")
+    analyze = f"{consoles.command()} analyze FILE"
+    notes.print(f"Keep the stack with [bold]make serve[/]; score a file with [bold]{analyze}[/].")
     if state.succeeded < state.total:
         raise typer.Exit(1)
 

@@ -130,7 +130,8 @@ def _detach(data: Path | None) -> None:
                 moving.update(f"starting: {', '.join(part.name for part in state.parts if not part.serves)}")
             time.sleep(0.1)
     for line in last_lines(output, 40):
-        typer.echo(line, err=True)
+        if line.strip() != LAST_WORDS:  # there is nobody here to press it
+            typer.echo(line, err=True)
     if process.poll() is not None:
         raise typer.Exit(1)
     typer.echo(f"It goes on running (process {process.pid}); `warmline down` stops it.")
