@@ -28,6 +28,7 @@ from warmline.jobs.layout import TOO_NEW_EXIT
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.queue import QUEUES, RETRY_QUEUE, make_celery
 from workers.announcements import Announcements
+from workers.broker_writes import make_event_pace
 from workers.drain import DrainFlag
 from workers.engine_hosts import EngineHosts
 from workers.farewell import Farewell
@@ -107,6 +108,7 @@ def build_app(settings: Settings, plan: Plan | None = None) -> Celery:
     gate = Gate(settings, children, hosts, heart, farewell, metrics)
     app.steps["worker"].add(make_step(gate, settings.worker, announcements))
     app.steps["consumer"].add(make_limit(gate.warm_children, reserved=settings.worker.reserved_children))
+    app.steps["consumer"].add(make_event_pace())
     app.conf.broker_transport_options["queue_order_strategy"] = f"{LiveFirst.__module__}:{LiveFirst.__name__}"
     child = WarmChild(settings, announcements, hosts, drain, tally, pulse)
     register_tasks(app, child.desk)

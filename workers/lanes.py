@@ -21,6 +21,7 @@ from celery import bootsteps
 from celery.worker import state as celery_state
 
 from warmline.jobs.queue import QUEUES
+from workers.broker_writes import LedgerQoS
 from workers.messages import drop_unreadable
 
 LIVE_QUEUE = QUEUES["live"]
@@ -115,6 +116,7 @@ def make_limit(warm: Callable[[], int], *, reserved: int) -> type[Any]:
             any_lane = consumer.task_consumer.channel
             for channel in (any_lane, live_lane):
                 if channel is not None:
+                    LedgerQoS.take_over(channel)
                     drop_unreadable(channel)
             share = max(1, consumer.controller.concurrency - reserved)
             Intake(warm, share, any_lane, live_lane).limit()

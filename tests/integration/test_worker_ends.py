@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 import signal
 import time
@@ -17,6 +19,8 @@ from config.settings import CategoriesSettings, S3Settings, Settings
 from tests.integration.conftest import NewSettings
 from tests.integration.worker_process import WorkerProcess, kill
 from tests.servers import wait_until
+from warmline.jobs import keys
+from warmline.jobs.queue import QUEUES, job_id_of_message
 from warmline.jobs.records import JobStatus, Source
 from warmline.jobs.submission import submit_job
 
@@ -48,8 +52,10 @@ def forks_until_exit(worker: WorkerProcess) -> tuple[int, set[int]]:
 def test_sigterm_finishes_the_running_job_and_takes_no_other(
     start: Callable[[Settings], WorkerProcess], worker_settings: NewSettings, redis_url: str, call: Source
 ) -> None:
-    with start(worker_settings(redis_url)) as worker:
-        # Given a worker in the middle of a job
+    raw: Any = redis.Redis.from_url(redis_url, decode_responses=True)
+    with start(worker_settings(redis_url)) as worker, raw, raw.pubsub(ignore_subscribe_messages=True) as flower:
+        # Given a worker in the middle of a job, and somebody who listens to its events
+        flower.psubscribe(f"*/{raw.connection_pool.connection_kwargs['db']}.celeryev/task*")
         worker.wait_warm()
         running = submit_job(worker.ledger, call)
         held = worker.hold(running.job.id)
@@ -69,6 +75,19 @@ def test_sigterm_finishes_the_running_job_and_takes_no_other(
         assert worker.ledger.workers() == ()
         assert list(worker.settings.worker.scratch_dir.iterdir()) == []
         assert not psutil.pid_exists(held.pid)
+        messages = raw.lrange(f"{keys.BROKER}{QUEUES['live']}", 0, -1)
+        assert [job_id_of_message(message) for message in messages] in ([], [waiting.job.id])
+        # And has told how the job went
+        told: list[dict[str, Any]] = []
+
+        def hears_the_end() -> bool:
+            message = flower.get_message(timeout=1)
+            if message is not None:
+                told.extend(json.loads(base64.b64decode(json.loads(message["data"])["body"])))
+            return bool(told) and told[-1]["type"] == "task-succeeded"
+
+        wait_until(hears_the_end, "its end is told")
+        assert {event["uuid"] for event in told} == {running.job.id}
 
 
 def test_a_worker_takes_nothing_while_its_model_loads_and_sigterm_does_not_wait_for_it(

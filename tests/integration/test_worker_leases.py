@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -16,7 +19,8 @@ from tests.integration.conftest import NewSettings
 from tests.integration.worker_process import WorkerProcess
 from tests.servers import wait_until
 from warmline.jobs import keys
-from warmline.jobs.records import JobStatus, Source
+from warmline.jobs.queue import QUEUES, TASK, make_celery
+from warmline.jobs.records import Job, JobStatus, Source
 from warmline.jobs.submission import submit_job
 
 LEASE_SECONDS = 4.0
@@ -44,11 +48,21 @@ def raw(module_redis_url: str) -> Iterator[Any]:
     client.close()
 
 
+def send_with_celery(settings: Settings, call: Source) -> str:
+    """A job as a client sends it that has no Warmline; returns its id."""
+    job = Job(id=uuid4().hex, source=call, created_at=datetime.now(UTC))
+    with closing(make_celery(settings)) as app:
+        app.send_task(TASK, args=[job.model_dump(mode="json")], task_id=job.id, queue=QUEUES["live"])
+    return job.id
+
+
 def test_a_job_longer_than_lease_and_visibility_timeout_is_done_once(
     worker: WorkerProcess, raw: Any, call: Source
 ) -> None:
-    # Given a job that runs, and whose message has been unacknowledged for longer than it may
-    job_id = submit_job(worker.ledger, call).job.id
+    # Given a job of a plain Celery client's, whose message is kept. It runs, and the message has been
+    # unacknowledged for longer than it may
+    job_id = send_with_celery(worker.settings, call)
+    wait_until(lambda: raw.exists(keys.job(job_id)) == 1, "it is taken", interval_seconds=0.001)
     child = worker.hold(job_id)
     started = time.monotonic()
     index = f"{keys.BROKER}unacked_index"

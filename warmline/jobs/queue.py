@@ -29,6 +29,9 @@ QUEUES: dict[Lane, str] = {"live": "warmline.live", "bulk": "warmline.bulk"}
 RETRY_QUEUE = "warmline.retry"  # every worker takes from it, so that what failed does not hold up what is new
 UNACKED = f"{keys.BROKER}unacked"  # kombu's hash of the messages that workers have taken and not acknowledged
 
+# A property of the messages that `Messages` writes: their jobs are in the ledger, which has sent them.
+IN_LEDGER = "in_ledger"
+
 RESTORE_SECONDS = 5  # how often a worker looks for messages whose visibility timeout is over
 
 
@@ -141,6 +144,7 @@ class Messages:
                 "priority": 0,
                 "body_encoding": "base64",
                 "delivery_tag": str(uuid.uuid4()),
+                IN_LEDGER: True,
             },
         }
         return json.dumps(envelope)
