@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 
 from config.settings import S3Settings
+from tests.ports import choose_port
 from tests.servers import running
-from warmline.local.ports import choose_port
 
 
 @dataclass(frozen=True, kw_only=True)

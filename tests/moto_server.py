@@ -18,8 +18,8 @@ from botocore.config import Config
 from pydantic import SecretStr
 
 from config.settings import S3Settings, SqsSettings
+from tests.ports import choose_port
 from tests.servers import running, skip_or_fail
-from warmline.local.ports import choose_port
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

@@ -18,9 +18,9 @@ from typing import NoReturn
 import pytest
 
 from config.settings import S3Settings
+from tests.ports import choose_port, choose_seaweedfs_ports
 from warmline.local.parts import ServerMissing
-from warmline.local.ports import choose_port
-from warmline.local.seaweedfs import CLEARED_VARIABLES, SeaweedfsPorts, SeaweedfsServer, seaweedfs_binary
+from warmline.local.seaweedfs import CLEARED_VARIABLES, SeaweedfsServer, seaweedfs_binary
 from warmline.local.valkey import ValkeyServer, valkey_binary
 
 WAIT_SECONDS = 60.0  # alone nothing takes that long; on a busy machine a processor is away for seconds at a time
@@ -154,7 +154,7 @@ def running_seaweedfs(directory: Path, *, notification: str = "") -> Iterator[Se
     require_server(seaweedfs_binary)
     server = SeaweedfsServer(
         directory=directory,
-        ports=SeaweedfsPorts.choose(),
+        ports=choose_seaweedfs_ports(),
         access_key=secrets.token_hex(10),
         secret_key=secrets.token_urlsafe(24),
     )

@@ -24,14 +24,14 @@ from config.settings import (
     UploadsSettings,
     process_environment,
 )
+from tests.ports import choose_port, choose_seaweedfs_ports
 from tests.servers import require_server, wait_until
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import JobState
 from warmline.local.directory import StackDirectory
 from warmline.local.plan import S3_PROBE_SECONDS
-from warmline.local.ports import choose_port
 from warmline.local.probes import s3_waits_for
-from warmline.local.seaweedfs import SeaweedfsPorts, SeaweedfsServer, seaweedfs_binary
+from warmline.local.seaweedfs import SeaweedfsServer, seaweedfs_binary
 from warmline.local.uploads import LogPosition, SignOfLife
 from warmline.local.valkey import ValkeyServer, valkey_binary
 from warmline.objects.store import ObjectStore
@@ -50,7 +50,7 @@ class UploadsStack:
         self.directory.make()
         self.server = SeaweedfsServer(
             directory=self.directory.of("s3"),
-            ports=SeaweedfsPorts.choose(),
+            ports=choose_seaweedfs_ports(),
             access_key=secrets.token_hex(10),
             secret_key=secrets.token_urlsafe(24),
         )

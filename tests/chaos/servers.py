@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from config.settings import S3Settings
+from tests.ports import choose_port, choose_seaweedfs_ports
 from tests.servers import require_server
-from warmline.local.ports import LOOPBACK, choose_port
-from warmline.local.seaweedfs import CLEARED_VARIABLES, SeaweedfsPorts, SeaweedfsServer, seaweedfs_binary
+from warmline.local.ports import LOOPBACK
+from warmline.local.seaweedfs import CLEARED_VARIABLES, SeaweedfsServer, seaweedfs_binary
 from warmline.local.valkey import ValkeyServer, valkey_binary
 from warmline.objects.store import ObjectStore
 
@@ -102,7 +103,7 @@ def killable_s3(directory: Path, *, host: str = LOOPBACK) -> Iterator[S3]:
     require_server(seaweedfs_binary)
     seaweedfs = SeaweedfsServer(
         directory=directory,
-        ports=SeaweedfsPorts.choose(),
+        ports=choose_seaweedfs_ports(),
         access_key=secrets.token_hex(10),
         secret_key=secrets.token_urlsafe(24),
         host=host,

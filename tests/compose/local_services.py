@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from tests.compose.compose_file import ROOT, ComposeFile, Service
-from warmline.local.ports import choose_port
+from tests.ports import choose_port
 from warmline.local.seaweedfs import GRPC_OFFSET, seaweedfs_binary
 from warmline.local.valkey import valkey_binary
 

@@ -17,9 +17,9 @@ from standardwebhooks import Webhook
 from deploy.make_secrets import ACCESS_KEY, make_secrets
 from tests.compose.compose_file import ROOT, ComposeFile
 from tests.compose.local_services import LocalStack
+from tests.ports import choose_port
 from tests.servers import require_server, wait_until
 from tests.webhook_receiver import Receiver, running_receiver
-from warmline.local.ports import choose_port
 from warmline.local.seaweedfs import GRPC_OFFSET, seaweedfs_binary
 from warmline.local.valkey import valkey_binary
 

@@ -28,11 +28,11 @@ from config.settings import (
 from tests.integration.desks import NewDesk, SlowEngine
 from tests.model.random_checkpoints import write_random_model
 from tests.moto_server import AwsServer, running_aws
+from tests.ports import choose_port
 from warmline.emotion.engine import Engine
 from warmline.emotion.loading import load_engine
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Source
-from warmline.local.ports import choose_port
 from warmline.objects.store import ObjectStore
 from workers.scoring import Desk
 from workers.scratch import Scratch

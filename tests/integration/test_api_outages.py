@@ -20,9 +20,9 @@ from redis.exceptions import BusyLoadingError, RedisError
 
 from config.settings import S3Settings
 from tests.api_process import running_api
+from tests.ports import choose_port
 from tests.servers import require_server, running, wait_until
 from warmline.jobs import keys
-from warmline.local.ports import choose_port
 from warmline.local.valkey import ValkeyServer, valkey_binary
 
 JOB = {"source": {"bucket": "calls", "key": "a.wav"}}

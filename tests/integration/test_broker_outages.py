@@ -15,11 +15,11 @@ import redis
 
 from tests.integration.conftest import NewSettings
 from tests.integration.worker_process import WorkerProcess
+from tests.ports import choose_port
 from tests.servers import require_server, running, wait_until
 from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.records import BatchState, JobStatus, Source
 from warmline.jobs.submission import submit_batch, submit_job
-from warmline.local.ports import choose_port
 from warmline.local.valkey import ValkeyServer, valkey_binary
 
 JOBS = 12

@@ -19,10 +19,10 @@ from tests.api_process import ApiProcess, running_api
 from tests.browser import Browser, running_browser
 from tests.integration.conftest import NewSettings
 from tests.integration.worker_process import WorkerProcess
+from tests.ports import choose_port
 from tests.servers import wait_until
 from warmline.jobs.records import Options, Source
 from warmline.jobs.submission import submit_batch, submit_job
-from warmline.local.ports import choose_port
 from warmline.objects.store import ObjectStore
 
 API_KEY = "the-key-of-this-test"

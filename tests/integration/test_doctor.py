@@ -22,12 +22,13 @@ from config.settings import (
     StackSettings,
     WorkerSettings,
 )
+from tests.ports import choose_port
 from tests.servers import RedisServer, running_redis
 from warmline.jobs import keys
 from warmline.jobs.layout import LAYOUT
 from warmline.local.checks import machine, services, software
 from warmline.local.checks.findings import Check, Finding
-from warmline.local.ports import choose_port, is_free
+from warmline.local.ports import is_free
 
 
 def findings(check: Check, settings: Settings) -> dict[str, tuple[str, str, str]]:

@@ -14,8 +14,8 @@ import pytest
 
 from config.settings import SqsSettings
 from tests.moto_server import AwsServer
+from tests.ports import choose_port
 from warmline.jobs.errors import QueueMisconfigured, QueueUnavailable
-from warmline.local.ports import choose_port
 from warmline.objects.sqs import EventQueue, Message, _build_client
 
 URL = "http://127.0.0.1/123456789012/uploads"

@@ -20,6 +20,7 @@ from config.settings import FlowerSettings, Settings, process_environment
 from tests.faulty_proxy import Fault, FaultyProxy, Mode
 from tests.integration.conftest import NewSettings
 from tests.integration.worker_process import WorkerProcess
+from tests.ports import choose_port
 from tests.servers import running, wait_until
 from warmline.jobs import keys
 from warmline.jobs.connection import make_client
@@ -27,7 +28,6 @@ from warmline.jobs.queue import QUEUES, TASK, make_celery
 from warmline.jobs.records import Job, JobStatus, Source
 from warmline.jobs.submission import submit_job
 from warmline.local.plan import flower_command
-from warmline.local.ports import choose_port
 
 USER, PASSWORD = "watcher", "open sesame"
 SECRETS = ("Mrs-Marple", "customer_name", "private-folder", "call.wav", "s3://")  # in jobs' keys and metadata

@@ -16,9 +16,9 @@ from redis import Redis
 
 from config.settings import S3Settings
 from tests.api_process import running_api
+from tests.ports import choose_port
 from tests.servers import require_server, running, wait_until
 from warmline.jobs import keys
-from warmline.local.ports import choose_port
 from warmline.local.valkey import ValkeyServer, valkey_binary
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}

@@ -15,6 +15,7 @@ from mypy_boto3_s3.client import S3Client
 from pydantic import SecretStr
 
 from config.settings import JobsSettings, RedisSettings, S3Settings, Settings, TriggersSettings
+from tests.ports import choose_port
 from warmline.jobs.errors import (
     BacklogFull,
     BucketNotAllowed,
@@ -24,7 +25,6 @@ from warmline.jobs.errors import (
 )
 from warmline.jobs.records import Failure, Job, JobState, Options, Source
 from warmline.jobs.upload_ledger import UploadLedger
-from warmline.local.ports import choose_port
 from warmline.objects.events import Upload
 from warmline.objects.store import ObjectStore
 from warmline.triggers.intake import Intake, Outcome

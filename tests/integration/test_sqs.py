@@ -20,9 +20,9 @@ from redis import Redis
 from config.settings import RedisSettings, Settings, to_variables
 from tests.faulty_proxy import Fault, FaultyProxy, Mode
 from tests.moto_server import AwsServer, Queue
+from tests.ports import choose_port
 from tests.servers import running_redis, wait_until
 from tests.sqs_process import COMMAND, SqsProcess, body, record, running_sqs, uploaded
-from warmline.local.ports import choose_port
 
 AWKWARD = "2026/a b+c/é客%2F&=#?/{}[]~'\".wav"
 

@@ -20,10 +20,10 @@ from pollers.keeper import Keeper
 from pollers.sqs import Poller, Waits
 from tests.faulty_proxy import Fault, FaultyProxy, Mode
 from tests.moto_server import AwsServer, Queue
+from tests.ports import choose_port
 from tests.servers import require_server, running, wait_until
 from tests.sqs_process import body, record, uploaded
 from warmline.jobs.upload_ledger import UploadLedger
-from warmline.local.ports import choose_port
 from warmline.local.valkey import ValkeyServer, valkey_binary
 from warmline.objects.sqs import EventQueue
 from warmline.objects.store import ObjectStore

@@ -18,13 +18,13 @@ import psutil
 import pytest
 
 from config.settings import Settings
+from tests.ports import choose_port
 from tests.servers import require_server, wait_until
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Job, Source
 from warmline.local.credentials import Credentials
 from warmline.local.directory import StackDirectory
 from warmline.local.plan import read_clients_file
-from warmline.local.ports import choose_port
 from warmline.local.processes import find_processes
 from warmline.local.seaweedfs import seaweedfs_binary
 from warmline.local.valkey import valkey_binary

@@ -14,9 +14,9 @@ from pydantic import SecretStr
 
 from config.settings import JobsSettings, RedisSettings
 from tests.api_process import ApiProcess, running_api
+from tests.ports import choose_port
 from tests.servers import RedisServer, running_s3, wait_until
 from warmline.jobs.ledger import Ledger
-from warmline.local.ports import choose_port
 
 TOKEN = "token-of-the-filer"
 BUCKET = "calls"

@@ -19,13 +19,13 @@ from pydantic import SecretStr
 from config.settings import RedisSettings, Settings, WebhooksSettings
 from tests.deliverer_process import start_deliverer
 from tests.integration.test_broker_outages import Broker
+from tests.ports import choose_port
 from tests.servers import require_server, wait_until
 from tests.webhook_receiver import SECRET, Receiver, running_receiver
 from warmline.jobs.delivery_ledger import DeliveryLedger
 from warmline.jobs.errors import LedgerUnavailable
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Job, JobState, ReportLocation, Source
-from warmline.local.ports import choose_port
 from warmline.local.valkey import ValkeyServer, valkey_binary
 
 ROUNDS = 3

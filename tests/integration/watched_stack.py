@@ -18,11 +18,11 @@ from tests.api_process import ApiProcess, running_api
 from tests.faulty_proxy import FaultyProxy
 from tests.integration.worker_process import WorkerProcess
 from tests.monitoring.prometheus_server import Prometheus, running_prometheus
+from tests.ports import choose_port
 from tests.servers import running_redis, wait_until
 from tests.webhook_receiver import SECRET, Receiver, running_receiver
 from warmline.jobs.records import Source
 from warmline.jobs.submission import submit_job
-from warmline.local.ports import choose_port
 
 TOKEN = "a-token-of-the-tests"
 STALLED_SECONDS = 2.0

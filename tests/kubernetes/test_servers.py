@@ -10,8 +10,8 @@ import redis
 
 from tests.kubernetes.objects import KUBERNETES, SHELL, one, pods
 from tests.kubernetes.rendering import render
+from tests.ports import choose_port
 from tests.servers import require_server, running
-from warmline.local.ports import choose_port
 from warmline.local.valkey import valkey_binary
 
 

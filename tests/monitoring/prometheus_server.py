@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import yaml
 
+from tests.ports import choose_port
 from tests.servers import running, skip_or_fail
-from warmline.local.ports import choose_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"

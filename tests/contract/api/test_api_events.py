@@ -24,9 +24,9 @@ from tests.api_process import ApiProcess, running_api
 from tests.contract.api.conftest import KEYS, TOKENS
 from tests.contract.api.stored_events import DIALECTS, Stored, of_aws, of_r2, record, records
 from tests.contract.api.test_api_problems import json_values, refused
+from tests.ports import choose_port
 from tests.sns_server import SnsServer, body_of
 from warmline.jobs.ledger import Ledger
-from warmline.local.ports import choose_port
 from warmline.objects.store import ObjectStore
 
 EVENTS = "/v1/events/s3"

@@ -17,9 +17,9 @@ from config.settings import ApiSettings
 from tests.api_process import ApiProcess
 from tests.contract.api.conftest import KEYS
 from tests.faulty_proxy import Fault, FaultyProxy, Mode
+from tests.ports import choose_port
 from warmline.cli.api_client import SUBMIT_AGAIN_SECONDS, ApiClient, ApiUnavailable
 from warmline.jobs.ledger import Ledger
-from warmline.local.ports import choose_port
 
 Post = Callable[..., httpx.Response]
 

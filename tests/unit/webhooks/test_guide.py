@@ -18,9 +18,9 @@ import pytest
 from pydantic import SecretStr
 
 from config.settings import WebhooksSettings
+from tests.ports import choose_port
 from tests.servers import skip_or_fail, wait_until
 from tests.webhook_receiver import SECRET, running_receiver
-from warmline.local.ports import choose_port
 from warmline.webhooks.events import Event
 from warmline.webhooks.posting import make_receivers
 from warmline.webhooks.retries import GROWTH

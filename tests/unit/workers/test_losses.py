@@ -10,10 +10,10 @@ import pytest
 from pydantic import SecretStr
 
 from config.settings import JobsSettings, RedisSettings
+from tests.ports import choose_port
 from tests.unit.workers.test_announcements import child_state
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import Job, JobState, JobStatus, Source
-from warmline.local.ports import choose_port
 from workers.announcements import Announcements
 from workers.losses import Losses
 from workers.supervision import Children

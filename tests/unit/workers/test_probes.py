@@ -14,8 +14,8 @@ import pytest
 from pydantic import SecretStr
 
 from config.settings import MetricsSettings, SettingsError
+from tests.ports import choose_port
 from tests.servers import wait_until
-from warmline.local.ports import choose_port
 from workers.probes import Answer, Probes, metrics_page
 
 
