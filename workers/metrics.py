@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
+from warmline.jobs.errors import PermanentError, TransientError, WarmlineError
 from warmline.jobs.records import ChildState, WorkerState
 from warmline.telemetry.counters import StoreRequests, WebhookPosts, new_registry
 from workers.tally import AttemptSeen, Seen, StoreSeen, Tally
@@ -21,10 +23,20 @@ STAGES: Final = ("fetch", "decode", "speech", "score", "store")
 OUTCOMES: Final = (
     "succeeded", "settled", "failed", "retried", "dead", "cancelled", "handed_back", "superseded",
 )  # fmt: skip
+# How an attempt ends with an error. Codes of other modules than the tree are counted from their first event on.
+ENDS_WITH: Final = (("failed", PermanentError), ("retried", TransientError), ("dead", TransientError))
 LONG_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 WAIT_SECONDS: Final = (0.01, 0.1, 1, 10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600)
 LOAD_SECONDS: Final = (0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300, 600)
 TIMES: Final = (0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 40, 80, 160)
+
+
+def codes_of(kind: type[WarmlineError]) -> Iterator[str]:
+    """The codes of an error's kinds, as far as `warmline.jobs.errors` has them: the same in every process."""
+    for each in kind.__subclasses__():
+        if each.__module__ == WarmlineError.__module__:
+            yield each.code
+            yield from codes_of(each)
 
 
 class WorkerMetrics:
@@ -114,11 +126,15 @@ class WorkerMetrics:
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
+        """Each series is there before its first event: `rate` sees only what comes after a series' first value."""
         for lane in LANES:
             self._job_seconds.labels(lane)
             self._wait_seconds.labels(lane)
             for outcome in OUTCOMES:
                 self._attempts.labels(lane, outcome, "")
+            for outcome, kind in ENDS_WITH:
+                for code in codes_of(kind):
+                    self._attempts.labels(lane, outcome, code)
         for stage in STAGES:
             self._stage_seconds.labels(stage)
 

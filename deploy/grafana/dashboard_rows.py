@@ -158,7 +158,7 @@ def work() -> Iterable[Any]:
             "Failed and dead jobs a minute; docs/monitoring.md explains the codes.",
             PER_MINUTE,
         ),
-        query("60 * " + rate("warmline_jobs_total", f'{FAILED}, code!=""', "code"), "{{code}}"),
+        query("60 * " + rate("warmline_jobs_total", f'{FAILED}, code!=""', "code") + " > 0", "{{code}}"),
         stacked=True,
     )
     yield lines(
@@ -167,7 +167,7 @@ def work() -> Iterable[Any]:
     )
     yield lines(
         Look("Retries, by code", "Attempts a minute that failed for a passing reason.", PER_MINUTE),
-        query("60 * " + rate("warmline_jobs_total", f'{WL}, outcome="retried"', "code"), "{{code}}"),
+        query("60 * " + rate("warmline_jobs_total", f'{WL}, outcome="retried"', "code") + " > 0", "{{code}}"),
     )
     yield lines(
         Look("Jobs ended, as Redis counts", "A minute, by status; of workers that are gone, too.", PER_MINUTE),

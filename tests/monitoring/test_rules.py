@@ -17,7 +17,7 @@ from warmline.jobs.errors import WarmlineError
 from workers.readiness import WATCH_SECONDS
 
 ROOT = Path(__file__).parents[2]
-RULE_TESTS = ("rules_test.yml", "rules_hours_test.yml")
+RULE_TESTS = ("rules_seconds_test.yml", "rules_test.yml", "rules_hours_test.yml")
 # Who hangs, loops or is silent is reported within these, by the settings' defaults.
 REPORTED_SECONDS = 90
 EVALUATED_SECONDS = {"5s": 5, "15s": 15}

@@ -7,6 +7,7 @@ import os
 import time
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from workers.line_pipe import PIPE_BUF, LinePipe
 from workers.metrics import WorkerMetrics
@@ -76,6 +77,40 @@ def test_the_parent_counts_what_found_no_room() -> None:
     lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
     counted = float(lines['warmline_s3_requests_total{operation="GetObject",outcome="throttled"}'])
     assert counted + float(lines["warmline_observations_dropped_total"]) == 20_001
+
+
+def test_the_first_failure_of_each_kind_is_a_step_up_from_0() -> None:
+    # Given a worker that has done nothing; then it tells of each way in which a job can fail
+    tally = Tally()
+    metrics = WorkerMetrics(tally)
+    begun = jobs_counted(metrics)
+    assert set(begun.values()) == {0.0}
+    for code, outcome in (
+        ("not_audio", "failed"), ("internal_error", "failed"), ("store_unavailable", "retried"),
+        ("store_unavailable", "dead"), ("ledger_too_new", "retried"),  # of a kind of its own below another
+    ):  # fmt: skip
+        for lane in ("live", "bulk"):
+            assert (lane, outcome, code) in begun
+    # And of no way that there is not: what may pass is no failure, and what cannot be mended is not tried again
+    assert ("live", "failed", "store_unavailable") not in begun
+    assert ("live", "retried", "not_audio") not in begun
+    # And when it fails, then no series is new
+    tally.tell_attempt(attempt(outcome="failed", code="not_audio"))
+    after = jobs_counted(metrics)
+    assert after.keys() == begun.keys()
+    assert after[attempt().lane, "failed", "not_audio"] == 1.0
+    assert len(begun) < 200
+
+
+def jobs_counted(metrics: WorkerMetrics) -> dict[tuple[str, str, str], float]:
+    """(lane, outcome, code) -> how many attempts."""
+    families = text_string_to_metric_families(metrics.page().decode())
+    (jobs,) = [family for family in families if family.name == "warmline_jobs"]
+    return {
+        (sample.labels["lane"], sample.labels["outcome"], sample.labels["code"]): sample.value
+        for sample in jobs.samples
+        if sample.name == "warmline_jobs_total"
+    }
 
 
 def test_a_line_that_a_dying_child_left_half_written_spoils_no_other() -> None:
