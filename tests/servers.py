@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+import psutil
 import pytest
 
 from config.settings import S3Settings
@@ -57,6 +58,14 @@ def wait_until(
             pytest.fail(f"not within {seconds:g} s: {what}")
         time.sleep(interval_seconds)
         over = time.monotonic() > deadline  # what came to be while this process had to wait counts
+
+
+def is_over(process: psutil.Process | int) -> bool:
+    """Whether it has ended, though nobody may have asked for its exit code: not every first process does."""
+    try:
+        return psutil.Process(getattr(process, "pid", process)).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @contextmanager

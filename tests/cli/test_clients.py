@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.conftest import SAMPLES, Warmline, finished
 from tests.pictures_read import words
-from tests.servers import wait_until
+from tests.servers import is_over, wait_until
 from warmline.calls.report import Report
 from warmline.cli.api_client import ApiClient
 from warmline.jobs.ledger import Ledger
@@ -139,7 +139,7 @@ def test_an_upload_is_scored_without_a_word_to_us(client: Warmline, stack: Stack
         # By another one, and of the first nothing is left
         other_part, other_tail = _uploads_processes(stack)
         assert not {part.pid, tail.pid} & {other_part.pid, other_tail.pid}
-        assert not tail.is_running()
+        wait_until(lambda: is_over(tail), "it has ended")
     assert "s3://calls" in client("status").stdout
 
 
@@ -207,6 +207,13 @@ def test_a_refusal_is_one_line_with_its_code(client: Warmline, arguments: list[s
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert f"[{code}]" in done.stderr
+
+
+def test_with_another_key_it_says_where_the_right_one_is(client: Warmline) -> None:
+    done = client("jobs", WARMLINE_API_KEYS="another")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "set WARMLINE_API_KEYS" in done.stderr
+    assert "[unauthorized]" in done.stderr
 
 
 def test_without_an_api_it_says_how_to_get_one(warmline: Warmline, tmp_path: Path) -> None:

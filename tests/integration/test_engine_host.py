@@ -22,7 +22,7 @@ from config.settings import Settings
 from tests.analysts import analyst_with
 from tests.integration.conftest import CALL, NewSettings
 from tests.integration.worker_process import WorkerProcess, kill
-from tests.servers import skip_or_fail, wait_until
+from tests.servers import is_over, skip_or_fail, wait_until
 from warmline.calls.analyze import analyze_call
 from warmline.calls.embeddings import EmbeddingWriter
 from warmline.calls.report import Report, SourceFacts
@@ -236,7 +236,7 @@ def test_nothing_is_left_of_a_worker_that_was_told_to_end(
         done = worker.ledger.get(state.job.id)
         assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 1)
         # And no process and no socket is left
-        assert not host.is_running()
+        wait_until(lambda: is_over(host), "the host has ended")
         assert list(settings.worker.scratch_dir.iterdir()) == []
         assert len(worker.lines("engine_host_counts")) == 1
 
@@ -249,8 +249,7 @@ def test_a_host_does_not_outlive_a_parent_that_was_killed(
         processes = Process(worker.process.pid).children()
         assert len(processes) == 2
         kill(worker.process.pid)
-        _, alive = psutil.wait_procs(processes, timeout=60)
-        assert not alive
+        wait_until(lambda: all(is_over(process) for process in processes), "they end")
 
 
 def test_a_model_that_cannot_be_loaded_again_ends_the_worker_with_its_reason(

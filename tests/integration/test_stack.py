@@ -30,7 +30,7 @@ from warmline.local.seaweedfs import seaweedfs_binary
 from warmline.local.valkey import valkey_binary
 from warmline.objects.store import ObjectStore
 
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 JOB = Job(id="5" * 32, source=Source(bucket="calls", key="kept.wav"), created_at=datetime.now(UTC))
 
 
@@ -150,7 +150,7 @@ def test_the_whole_stack_survives_sigkill_and_ends_without_a_trace(
 
     # When it is told to end, then it does, and leaves nothing
     second.process.send_signal(signal.SIGTERM)
-    assert second.process.wait(60) == 0
+    assert second.process.wait(180) == 0
     assert second.output.read_text().rstrip().endswith("Everything is stopped.")
     assert second.left() == []
     assert "Nothing runs on" in warmline("down", data=second.directory.path).stdout

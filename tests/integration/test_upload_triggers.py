@@ -20,7 +20,7 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 
 from pollers.filer_log import UploadFollower
-from tests.servers import wait_until
+from tests.servers import is_over, wait_until
 from tests.uploads_stack import ORIGIN, VERSIONED, UploadsStack, uploads_stack
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.upload_ledger import upload_job_id
@@ -175,7 +175,7 @@ def test_sigterm_ends_it_soon_and_it_goes_on_where_it_was(stack: UploadsStack, p
     began = time.monotonic()
     assert stack.stop_follower() == 0
     assert time.monotonic() - began < 10
-    assert not tail.is_running()
+    wait_until(lambda: is_over(tail), "nothing prints the log")
     assert "Traceback" not in stack.log.read_text()
     # Its marks leave nothing in the bucket
     assert "Uploads" not in stack.client.list_multipart_uploads(Bucket="calls")

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from config.settings import Settings, process_environment
-from tests.servers import wait_until
+from tests.servers import is_over, wait_until
 from warmline.jobs.ledger import Ledger
 from warmline.jobs.records import JobState, JobStatus
 
@@ -57,9 +57,8 @@ class WorkerProcess:
         self.process.wait()
         for child in children:
             child.resume()  # a stopped one dies of its parent's death only when it runs again
-        _, alive = psutil.wait_procs(children, timeout=60)
-        assert not alive, "children outlived their parent"
         self.ledger.close()
+        wait_until(lambda: all(is_over(child) for child in children), "no child outlives its parent")
 
     def wait_warm(self, children: int = 1) -> None:
         """Returns when so many children can take jobs; fails the test when the worker ends before."""
@@ -72,14 +71,14 @@ class WorkerProcess:
 
         wait_until(warm, "the worker is warm", seconds=START_SECONDS)
 
-    def wait_exit(self, seconds: float = 60.0) -> int:
+    def wait_exit(self, seconds: float = START_SECONDS) -> int:
         """The exit code; fails the test when there is none in time."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             pytest.fail(f"the worker still runs after {seconds:g} s:\n{self.log_text()}")
 
-    def wait_finished(self, job_id: str, seconds: float = 60.0) -> JobState:
+    def wait_finished(self, job_id: str, seconds: float = START_SECONDS) -> JobState:
         """The job, ended."""
         wait_until(lambda: self.ledger.get(job_id).status.finished, f"job {job_id} has ended", seconds=seconds)
         return self.ledger.get(job_id)

