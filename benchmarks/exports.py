@@ -5,7 +5,7 @@
 Writes made reports (two channels, seeded random scores) of a month's days into a folder, and runs the command on
 them, each time in a process of its own: a first export to Parquet, one with nothing new, one after a hundredth of
 the reports changed, a CSV of the windows, and an aggregate. Goal: the peak memory for the most reports is at most
-a quarter above that for the fewest, whose files are too small to fill the parts that are held in memory.
+a tenth above that for the fewest, whose files are too small to fill the parts that are held in memory.
 """
 
 from __future__ import annotations
