@@ -196,7 +196,13 @@ class ApiClient:
             return answer
         try:
             problem = answer.json()
-            raise ApiProblem(str(problem["code"]), str(problem["detail"]))
+            code, message = str(problem["code"]), str(problem["detail"])
+            if code == "unauthorized":  # what the API says is for those who write requests
+                message = (
+                    f"the API at {self.base_url} wants another key: set WARMLINE_API_KEYS, or run this where "
+                    "`warmline up` was run (its .warmline/stack.env has the key)"
+                )
+            raise ApiProblem(code, message)
         except (ValueError, KeyError, TypeError):
             message = f"the API at {self.base_url} answered {answer.status_code}: is it Warmline's?"
             raise ApiProblem("unexpected_answer", message) from None

@@ -171,5 +171,5 @@ def _clock(text: str) -> str:
 def _table(*headings: str) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "id")  # to be copied
     return table
