@@ -13,6 +13,7 @@ from rich.text import Text
 
 from config.settings import S3Settings
 from warmline.cli.dashboard import address, way_in
+from warmline.cli.log_view import LogView
 from warmline.local.directory import StackDirectory
 from warmline.local.events import (
     Event,
@@ -24,6 +25,7 @@ from warmline.local.events import (
     PartStopping,
     PortTaken,
 )
+from warmline.local.log_entries import parse_line
 from warmline.local.stack import Stack
 
 _COLOURS = {
@@ -62,7 +64,7 @@ class StackView:
         match event:
             case LogLine():
                 if self._logs:
-                    self._labelled(event.part, Text.from_ansi(event.line))
+                    self._show_line(event)
             case PartStarting():
                 self._move(f"{event.part}: waiting for {event.waiting_for}")
             case PartReady():
@@ -96,6 +98,14 @@ class StackView:
         if settings.emotion.model == "mini":
             self._console.print("  The model is the mini model, for trying things out: see WARMLINE_MODEL.")
         self._console.print(f"{LAST_WORDS}\n")
+
+    def _show_line(self, event: LogLine) -> None:
+        """On a terminal as `warmline logs` shows it; elsewhere as it was written."""
+        if self._status is None:
+            self._labelled(event.part, Text.from_ansi(event.line))
+            return
+        for line in LogView(colours=True).lines(parse_line(event.line, event.part)):
+            self._console.print(Text.from_ansi(line), soft_wrap=True)
 
     def _labelled(self, part: str, text: Text) -> None:
         label = Text(f"{part:>{_WIDTH}} | ", style=_COLOURS.get(part, ""))
