@@ -47,6 +47,8 @@ def test_services_budgets_and_monitors_find_pods(objects: list[Object]) -> None:
             case "PodDisruptionBudget":
                 assert len(selected(spec["selector"], there)) == 1
                 one(objects, "Deployment", each["metadata"]["name"])
+                assert "maxUnavailable" in spec  # minAvailable holds up a node's drain where there is one replica
+                assert "minAvailable" not in spec
             case "PodMonitor":
                 assert selected(spec["selector"], there)
                 assert {end["port"] for end in spec["podMetricsEndpoints"]} <= names

@@ -90,7 +90,8 @@ def test_the_compose_file_of_a_lone_worker_sets_what_there_is() -> None:
     assert set(worker["secrets"]) == set(document["secrets"])
     whole = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     assert set(worker["secrets"]) <= set(whole["secrets"])  # the first host's files are of use here
-    for key in ("read_only", "cap_drop", "security_opt", "user", "healthcheck"):
+    same = ("read_only", "cap_drop", "security_opt", "user", "healthcheck")
+    for key in (*same, "restart", "init", "logging", "pids_limit", "tmpfs", "stop_grace_period"):
         assert worker[key] == whole["services"]["worker"][key], key
 
 
