@@ -65,9 +65,11 @@ class LedgerQoS(_Noting):  # type: ignore[misc]
             return
         where = message.delivery_info
         with self.channel.conn_or_acquire(client) as open_client:
-            self.channel._do_restore_message(
-                message._raw, where["exchange"], where["routing_key"], open_client, leftmost
-            )
+            # A pipeline, for what Redis refuses is an error then: kombu would log the message, and forget it.
+            pipe = open_client.pipeline(transaction=False)
+            place = where["exchange"], where["routing_key"]
+            self.channel._do_restore_message(message._raw, *place, pipe, leftmost)
+            pipe.execute()
 
     def _ledgers(self, delivery_tag: str) -> Any:
         """The message if it is of the ledger and was taken here, else None."""

@@ -168,6 +168,23 @@ def test_a_channel_that_is_closed_puts_back_what_it_was_at(
     assert (noted(raw), waiting(raw)) == (0, [kept])
 
 
+def test_what_redis_does_not_take_back_is_an_error_and_not_forgotten(
+    send: Callable[[str], str], new_channel: NewChannel, raw: Any
+) -> None:
+    # Given a message that is taken, and a Redis that will take none
+    job_id = send("ledger")
+    channel = new_channel()
+    message = take(channel)
+    raw.set(LIST, "no list")
+    # When it is given back
+    with pytest.raises(redis.ResponseError):
+        message.reject(requeue=True)
+    # Then it is put back with the channel's end, when Redis takes it
+    raw.delete(LIST)
+    channel.close()
+    assert (noted(raw), waiting(raw)) == (0, [job_id])
+
+
 def test_channels_keep_the_number_of_messages_that_they_may_have(send: Callable[[str], str], app: Any) -> None:
     for _ in range(3):
         send("ledger")
