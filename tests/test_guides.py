@@ -6,13 +6,17 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from config.settings import S3Settings, Settings, TriggersSettings, known_variables, secret_files
 from warmline.calls.categories.conditions import KINDS
 from warmline.calls.categories.rules import CategoryRules
+from warmline.cli.main import app
 from warmline.triggers.rules import Rules
 from warmline.triggers.rules_file import RuleEntry
 
@@ -56,6 +60,31 @@ def test_every_variable_in_a_guide_is_one(guide: Path) -> None:
         name for name in named if any(each.startswith(f"{name}_") for each in known)
     }  # as in WARMLINE_S3_...
     assert named - known - groups == set()
+
+
+@cache
+def warmline_command() -> Any:
+    return typer.main.get_command(app)
+
+
+def options_nobody_has(words: list[str]) -> list[str]:
+    """The options in a line that begins with `warmline`, that its command does not know."""
+    command, rest = warmline_command(), words[1:]
+    while rest and rest[0] in getattr(command, "commands", {}):
+        command, rest = command.commands[rest[0]], rest[1:]
+    known = {"--help"} | {each for one in command.params for each in (*one.opts, *one.secondary_opts)}
+    return [word for word in re.findall(r"(?<!\S)--[a-z][a-z-]*", " ".join(rest)) if word not in known]
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_command_line_of_a_guide_has_options_that_there_are(guide: Path) -> None:
+    lines = re.findall(r"(?:^|[`$(|] *)(warmline [a-z][^`\n|)#]*)", guide.read_text(), re.MULTILINE)
+    assert [(line, wrong) for line in lines if (wrong := options_nobody_has(line.split()))] == []
+
+
+def test_an_option_that_there_is_not_is_seen() -> None:
+    assert options_nobody_has(["warmline", "submit", "call.wav", "--wait"]) == ["--wait"]
+    assert options_nobody_has(["warmline", "webhooks", "redeliver", "--failed", "--since", "2026"]) == []
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -14,7 +14,9 @@ import click
 from warmline.local.log_entries import LogEntry
 from warmline.local.parts import ORDER
 
-SHORT_ID: Final = 8  # hex digits of a job's id: enough to tell the jobs of a screen apart, and for --job
+SHORT_ID: Final = (
+    8  # hex digits of an id: enough to tell a screen's lone jobs and batches apart
+)
 _PART_WIDTH: Final = max(map(len, ORDER))
 _LEVEL_WIDTH: Final = len("critical")
 
@@ -59,9 +61,12 @@ class LogView:
             yield self._style(f"    {clean(line)}", colour)
 
     def _facts(self, fields: dict[str, Any]) -> Iterator[str]:
-        for name, label in (("job_id", "job"), ("batch_id", "batch")):
-            if isinstance(fields.get(name), str):
-                yield self._fact(label, fields[name][:SHORT_ID])
+        job_id, batch_id = fields.get("job_id"), fields.get("batch_id")
+        if isinstance(job_id, str):
+            # The jobs of a batch differ in their last digits alone: only a whole id says which one it is.
+            yield self._fact("job", job_id if batch_id else job_id[:SHORT_ID])
+        if isinstance(batch_id, str):
+            yield self._fact("batch", batch_id[:SHORT_ID])
         middle = [name for name in fields if name not in {*_SAID_ELSEWHERE, *_FIRST, *_LAST}]
         for name in (*_FIRST, *middle, *_LAST):
             if fields.get(name) is not None:

@@ -203,3 +203,12 @@ def test_what_a_terminal_would_obey_does_not_reach_it() -> None:
     for entry in (ours, parse_line(nasty), parse_line(f"123:M 04 May 2026 10:00:01.123 # {nasty}", nasty)):
         shown = "".join(LogView(colours=False).lines(entry))
         assert shown.isprintable(), shown
+
+
+def test_of_a_batch_s_job_the_whole_id_is_shown_for_its_neighbours_begin_as_it_does() -> None:
+    given = line(1, "job_started", job_id=JOB, batch_id=BATCH)
+    (shown,) = LogView(colours=False).lines(parse_line(given, "worker"))
+    assert f" job={JOB} batch={BATCH[:8]}" in shown
+    alone = line(1, "job_started", job_id=OTHER)
+    (shown,) = LogView(colours=False).lines(parse_line(alone, "worker"))
+    assert shown.endswith(f" job={OTHER[:8]}")
