@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from warmline.calls.report import Span
+from warmline.calls.stretches import Covered, join
 
 
 def union(spans: Iterable[Span], *, gap_ms: int = 0) -> tuple[Span, ...]:
     """In order and without overlaps; those that lie at most `gap_ms` apart are one. Empty ones are left out."""
-    joined: list[Span] = []
-    for span in sorted(spans, key=lambda each: each.start_ms):
-        if span.end_ms <= span.start_ms:
-            continue
-        if joined and span.start_ms - joined[-1].end_ms <= gap_ms:
-            joined[-1] = Span(start_ms=joined[-1].start_ms, end_ms=max(joined[-1].end_ms, span.end_ms))
-        else:
-            joined.append(Span(start_ms=span.start_ms, end_ms=span.end_ms))
-    return tuple(joined)
+    joined = join(((span.start_ms, span.end_ms) for span in spans), gap_ms=gap_ms)
+    return tuple(Span(start_ms=start_ms, end_ms=end_ms) for start_ms, end_ms in joined)
 
 
 def without(spans: Sequence[Span], holes: Sequence[Span]) -> tuple[Span, ...]:
@@ -54,20 +48,11 @@ def total_ms(spans: Iterable[Span]) -> int:
 
 
 class Coverage:
-    """How much of a stretch spans cover that are in order; it is asked for stretches in order of their starts."""
+    """How much of a stretch is covered by spans, which are in order and do not overlap."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
-        self._spans = spans
-        self._first = 0
+        self._covered = Covered([(span.start_ms, span.end_ms) for span in spans])
 
     def of(self, stretch: Span) -> int:
         """Milliseconds."""
-        while self._first < len(self._spans) and self._spans[self._first].end_ms <= stretch.start_ms:
-            self._first += 1
-        covered = 0
-        for place in range(self._first, len(self._spans)):
-            span = self._spans[place]
-            if span.start_ms >= stretch.end_ms:
-                break
-            covered += min(span.end_ms, stretch.end_ms) - max(span.start_ms, stretch.start_ms)
-        return covered
+        return self._covered.of((stretch.start_ms, stretch.end_ms))

@@ -27,8 +27,8 @@ from warmline.calls.categories.conditions import (
     TalkShareCondition,
 )
 from warmline.calls.categories.facts import DECIMALS, CallFacts, Step
-from warmline.calls.categories.stretches import Covered, Stretch, common, without_contained
 from warmline.calls.categories.timing import between, groups, holds_moment, in_all, in_one_stretch, runs
+from warmline.calls.stretches import Covered, Stretch, common, without_contained
 
 _T = TypeVar("_T")
 

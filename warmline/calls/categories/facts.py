@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 
-from warmline.calls.categories.stretches import Covered, Stretch, common, join
 from warmline.calls.report import Interruption, Report, Scores
 from warmline.calls.smoothing import smooth
+from warmline.calls.stretches import Covered, Stretch, common, join
 
 DECIMALS = 9  # sums of scores are rounded to so many: 0.1 + 0.2 is 0.3
 

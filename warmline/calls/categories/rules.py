@@ -15,8 +15,8 @@ from warmline.calls.categories.conditions import AnyCondition, RangedCondition
 from warmline.calls.categories.evaluation import Evaluation, Finding, Verdict
 from warmline.calls.categories.facts import CallFacts
 from warmline.calls.categories.rules_file import LISTS, Category, categories_file, read_categories
-from warmline.calls.categories.stretches import Stretch, join
 from warmline.calls.report import Categories, CategoryMatch, MatchedRange, Report
+from warmline.calls.stretches import Stretch, join
 
 VARIABLE = "WARMLINE_CATEGORIES_FILE"
 # Part of the digest: to be raised when the same rules come to match otherwise, so that reports are done anew.

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from warmline.calls.categories.conditions import InterruptionsCondition
 from warmline.calls.categories.facts import Step
-from warmline.calls.categories.stretches import Covered, Stretch, common, join
 from warmline.calls.report import Interruption
+from warmline.calls.stretches import Covered, Stretch, common, join
 
 
 def between(value: float, low: float | None, high: float | None) -> bool:

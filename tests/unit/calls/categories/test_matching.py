@@ -8,8 +8,8 @@ from tests.made_reports import Window, made_side, make_report
 from tests.unit.calls.categories.category_files import match_of, one, ranges_of, rules_of
 from warmline.calls.categories import words
 from warmline.calls.categories.evaluation import Verdict
-from warmline.calls.categories.stretches import without_contained
 from warmline.calls.report import Report, ScoredWindow, Span
+from warmline.calls.stretches import without_contained
 from warmline.jobs.records import Options
 
 ANGRY, SAD, CALM = {"angry": 0.7}, {"sad": 0.6}, {"neutral": 0.9}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.made_reports import made_side, make_report
 from tests.unit.calls.categories.category_files import rules_of
 from warmline.calls.categories.rules import CategoryRules
-from warmline.calls.categories.stretches import Covered, common, join, without_contained
 from warmline.calls.report import Report
+from warmline.calls.stretches import Covered, common, join, without_contained
 
 DURATION_MS = 60_000
 PARTS = st.sampled_from(["whole", "last third", "first half", "last 7.5 s", "20% to 50%", "5 s to 200 s"])

@@ -1,6 +1,7 @@
 """Arithmetic on stretches of time: pairs of milliseconds, from and to, the end not included.
 
-Pairs and not `Span`: a report is matched with thousands of them while many reports are done anew.
+Pairs and not `Span`: a report is matched with thousands of them while many reports are done anew. `spans` is for
+who has `Span`, by the same arithmetic.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from itertools import accumulate
 Stretch = tuple[int, int]
 
 
-def join(stretches: Iterable[Stretch]) -> list[Stretch]:
-    """In order, without overlaps; those that touch are one. Empty ones are left out."""
+def join(stretches: Iterable[Stretch], *, gap_ms: int = 0) -> list[Stretch]:
+    """In order, without overlaps; those that lie at most `gap_ms` apart are one. Empty ones are left out."""
     joined: list[Stretch] = []
     for start_ms, end_ms in sorted(stretches):
         if end_ms <= start_ms:
             continue
-        if joined and start_ms <= joined[-1][1]:
+        if joined and start_ms - joined[-1][1] <= gap_ms:
             joined[-1] = (joined[-1][0], max(joined[-1][1], end_ms))
         else:
             joined.append((start_ms, end_ms))
