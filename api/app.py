@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import uvicorn
@@ -86,8 +88,13 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Serves the API until SIGTERM or SIGINT. Exit code 2: the settings are not usable; 3: the ledger is newer."""
+    argparse.ArgumentParser(
+        prog="warmline-api",
+        description="Serves the HTTP API and the dashboard. Settings: WARMLINE_API_HOST, WARMLINE_API_PORT, "
+        "WARMLINE_API_KEYS and others, see config/example.env.",
+    ).parse_args(arguments)
     try:
         settings = load_settings()
         configure_logging(settings, process="api")

@@ -93,7 +93,7 @@ def run_warmline() -> int:
     from benchmarks.queue_desk import IdleChild
 
     vars(workers.app)["WarmChild"] = IdleChild
-    return workers.app.main()
+    return workers.app.main([])
 
 
 def main() -> int:

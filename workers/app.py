@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib
 import logging
@@ -45,6 +46,8 @@ from workers.tasks import register_tasks
 from workers.vitals import Vitals
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from warmline.emotion.plan import Plan
 
 BAD_SETTINGS = 2  # exit code
@@ -55,11 +58,12 @@ HOLDS_MODEL = ("warmline.emotion.loading", "warmline.emotion.torch_engine")  # t
 HAS_HOST = ("warmline.emotion.hosted_engine",)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a worker until it is told to stop. Returns its exit code.
 
     0, 1 for a failure, 2 for bad settings, 3 for a ledger that a newer Warmline wrote.
     """
+    _parse(arguments)
     try:
         settings = load_settings()
         configure_logging(settings, process="worker")
@@ -87,6 +91,15 @@ def main() -> int:
     worker.start()
     signals.worker_shutdown.send(sender=worker)  # after SIGQUIT Celery does not say so itself
     return int(worker.exitcode or 0)
+
+
+def _parse(arguments: Sequence[str] | None) -> None:
+    """There is nothing to ask for: whoever tries Celery's own options is not to believe that they work."""
+    argparse.ArgumentParser(
+        prog="warmline-worker",
+        description="Scores calls with a model that is warm before the first one. Settings: WARMLINE_MODEL, "
+        "WARMLINE_WORKER_CHILDREN and others, see config/example.env; `warmline doctor --plan` says what comes of them.",
+    ).parse_args(arguments)
 
 
 def build_app(settings: Settings, plan: Plan | None = None) -> Celery:
