@@ -93,9 +93,8 @@ def make_event_pace() -> type[Any]:
                 dispatcher.on_send_buffered = Pace(dispatcher, hub).on_event
 
         def shutdown(self, consumer: Any) -> None:
-            dispatcher = consumer.event_dispatcher
-            if dispatcher is not None and dispatcher.producer is not None:
-                dispatcher.flush()  # of the worker's last jobs; raises nothing where Redis is away
+            if consumer.event_dispatcher is not None:
+                consumer.event_dispatcher.flush()  # of the worker's last jobs; raises nothing where Redis is away
 
     return EventPace
 
@@ -116,5 +115,4 @@ class Pace:
 
     def _tell(self) -> None:
         self._is_due = False
-        if self._dispatcher.producer is not None:  # else it is closed, and another one has taken its place
-            self._dispatcher.flush()
+        self._dispatcher.flush()  # raises nothing: what it cannot tell is kept, where it is closed for nobody
