@@ -98,7 +98,7 @@ def _parse(arguments: Sequence[str] | None) -> None:
     argparse.ArgumentParser(
         prog="warmline-worker",
         description="Scores calls with a model that is warm before the first one. Settings: WARMLINE_MODEL, "
-        "WARMLINE_WORKER_CHILDREN and others, see config/example.env; `warmline doctor --plan` says what comes of them.",
+        "WARMLINE_WORKER_CHILDREN and others, see config/example.env; `warmline doctor --plan` shows the outcome.",
     ).parse_args(arguments)
 
 
