@@ -11,18 +11,26 @@ full scale, where a square wave of full scale has 0. docs/reports.md says how ea
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from warmline.jobs.records import Metadata, Options, Record
 
 REPORT_VERSION: Final = "1"
 
+# No recording, and nothing that is counted in one, comes near: 300 years in milliseconds, 10 TB. Reports are read
+# from a bucket that others can write to, and a figure beyond this, or none at all (NaN), would end an export of a
+# million reports instead of one. The published schema does not speak of it.
+_MOST: Final = 10**13
+Whole = Annotated[int, Field(ge=-_MOST, le=_MOST), WithJsonSchema({"type": "integer"})]
+Number = Annotated[float, Field(ge=-_MOST, le=_MOST), WithJsonSchema({"type": "number"})]
+Seconds = Annotated[float, Field(ge=-_MOST / 1e4, le=_MOST / 1e4), WithJsonSchema({"type": "number"})]
+
 # The keys of every `scores`, where the model has these labels. A model with others keeps its own.
 STANDARD_LABELS = ("angry", "disgusted", "fearful", "happy", "neutral", "other", "sad", "surprised", "unknown")
 
-Scores = dict[str, float]
+Scores = dict[str, Number]
 
 Flag = Literal[
     "no_speech",  # nothing to score: a result, not an error
@@ -38,8 +46,8 @@ Flag = Literal[
 class Span(Record):
     """A stretch of time."""
 
-    start_ms: int
-    end_ms: int
+    start_ms: Whole
+    end_ms: Whole
 
     @property
     def duration_ms(self) -> int:
@@ -55,7 +63,7 @@ class SourceFacts(Record):
     key: str | None = None
     etag: str | None = None
     version_id: str | None = None
-    size_bytes: int
+    size_bytes: Whole
 
 
 class ReportSource(SourceFacts):
@@ -63,9 +71,9 @@ class ReportSource(SourceFacts):
 
     container: str = Field(description="e.g. WAV, FLAC, MP3, mov")
     codec: str = Field(description="e.g. ULAW, PCM_16, OPUS, aac")
-    sample_rate_hz: int
-    channels: int
-    duration_seconds: float = Field(description="as decoded, which a broken header may contradict")
+    sample_rate_hz: Whole
+    channels: Whole
+    duration_seconds: Seconds = Field(description="as decoded, which a broken header may contradict")
 
 
 class ModelProvenance(Record):
@@ -85,14 +93,14 @@ class Provenance(Record):
     warmline_version: str
     model: ModelProvenance
     options: Options = Field(description="as asked for; what is not said has its default")
-    window_seconds: float = Field(5.0, description="the longest window (WARMLINE_AUDIO_WINDOW_SECONDS)")
-    speech_threshold: float = Field(0.5, description="WARMLINE_AUDIO_SPEECH_THRESHOLD")
-    stage_seconds: dict[str, float] = Field(
+    window_seconds: Number = Field(5.0, description="the longest window (WARMLINE_AUDIO_WINDOW_SECONDS)")
+    speech_threshold: Number = Field(0.5, description="WARMLINE_AUDIO_SPEECH_THRESHOLD")
+    stage_seconds: dict[str, Number] = Field(
         description="wall seconds by stage: fetch; decode and speech, which run beside score; speakers, "
         "where they are split, too; and score, during which the engine worked or kept the call waiting. So their "
         "sum may pass the wall time of the analysis"
     )
-    rtfx: float = Field(
+    rtfx: Number = Field(
         description="seconds of call per wall second of the analysis; a second counts once, whatever its channels"
     )
     analysed_at: datetime
@@ -102,16 +110,16 @@ class ScoredWindow(Span):
     """One stretch of one channel that the model scored as a whole."""
 
     top: str = Field(description="the label with the highest score")
-    margin: float = Field(0.0, description="how far the highest score is above the second")
-    speech_share: float = Field(1.0, description="which part of it is speech, 0 to 1")
-    loudness_dbfs: float | None = Field(None, description="RMS of all of it; null for digital silence")
+    margin: Number = Field(0.0, description="how far the highest score is above the second")
+    speech_share: Number = Field(1.0, description="which part of it is speech, 0 to 1")
+    loudness_dbfs: Number | None = Field(None, description="RMS of all of it; null for digital silence")
     scores: Scores = Field(description="probability by label; sums to 1")
 
 
 class PartSummary(Span):
     """A quarter or a tenth of the call. Of a window that lies across its edge the part inside counts."""
 
-    scored_ms: int = Field(description="how much of it windows cover; each window's time counts")
+    scored_ms: Whole = Field(description="how much of it windows cover; each window's time counts")
     top: str | None = Field(description="the label with the highest mean score; null without windows")
     scores: Scores = Field(description="duration-weighted mean of the windows' scores; empty without windows")
 
@@ -120,10 +128,10 @@ class ChannelSummary(Record):
     """A channel in one line. Windows count by their duration."""
 
     top: str | None = Field(description="the dominant emotion: the highest mean score; null without speech")
-    confidence: float | None = Field(
+    confidence: Number | None = Field(
         None, description="the dominant emotion's mean score where it is on top, 0 to 1; null without speech"
     )
-    top_share: float | None = Field(
+    top_share: Number | None = Field(
         None, description="share of the scored time in which the dominant emotion is on top"
     )
     scores: Scores = Field(description="the distribution: duration-weighted mean of the windows' scores")
@@ -133,7 +141,7 @@ class ChannelSummary(Record):
         default_factory=dict,
         description="by label: mean score of the last quarter minus the first's; empty where one has no windows",
     )
-    volatility: float | None = Field(
+    volatility: Number | None = Field(
         None,
         description="how much the emotion changes from one window to the next: half the sum of the scores' "
         "absolute differences, 0 (never) to 1 (entirely, each time), averaged; null with fewer than two windows",
@@ -143,10 +151,10 @@ class ChannelSummary(Record):
 class ChannelLevel(Record):
     """How loud a channel is; null where there is nothing to measure."""
 
-    speech_dbfs: float | None = Field(description="RMS of the stretches of speech")
-    noise_dbfs: float | None = Field(description="RMS of everything else, digital silence left out")
-    peak_dbfs: float | None = Field(description="the largest sample")
-    clipped_share: float = Field(description="share of the samples that lie in a cut-off peak, 0 to 1")
+    speech_dbfs: Number | None = Field(description="RMS of the stretches of speech")
+    noise_dbfs: Number | None = Field(description="RMS of everything else, digital silence left out")
+    peak_dbfs: Number | None = Field(description="the largest sample")
+    clipped_share: Number = Field(description="share of the samples that lie in a cut-off peak, 0 to 1")
 
 
 class Tone(Span):
@@ -160,10 +168,12 @@ class Tone(Span):
 class ChannelReport(Record):
     """One side of the call, or one of the two speakers that a mono call was split into."""
 
-    index: int = Field(description="the channel of the recording; the two speakers of a split call share it")
+    index: Whole = Field(description="the channel of the recording; the two speakers of a split call share it")
     role: str = Field(description="from the call's metadata or the options; else mono, channel_0, channel_1, …")
-    speech_seconds: float = Field(description="talk time: how long this side speaks")
-    talk_share: float | None = Field(None, description="its part of all sides' talk time; null without any speech")
+    speech_seconds: Seconds = Field(description="talk time: how long this side speaks")
+    talk_share: Number | None = Field(
+        None, description="its part of all sides' talk time; null without any speech"
+    )
     speech: tuple[Span, ...] = Field((), description="where it speaks, in order, without padding")
     level: ChannelLevel | None = Field(None, description="null for a speaker of a split call")
     tones: tuple[Tone, ...] = Field(
@@ -178,20 +188,20 @@ class ChannelReport(Record):
 class Breakdown(Record):
     """Where the call's time goes. Adds up to the call's duration, to the millisecond."""
 
-    talk_ms: int = Field(description="exactly one side speaks")
-    overlap_ms: int = Field(description="two or more speak at once")
-    silence_ms: int = Field(description="nobody speaks")
-    excluded_ms: int = Field(0, description="left out by the call's metadata or the options")
+    talk_ms: Whole = Field(description="exactly one side speaks")
+    overlap_ms: Whole = Field(description="two or more speak at once")
+    silence_ms: Whole = Field(description="nobody speaks")
+    excluded_ms: Whole = Field(0, description="left out by the call's metadata or the options")
 
 
 class Interruption(Span):
     """One side begins while the other speaks, and the other gives way or is talked over."""
 
     by: str = Field(description="the role of the side that begins")
-    by_channel: int = Field(description="its place in `channels`")
+    by_channel: Whole = Field(description="its place in `channels`")
     of: str = Field(description="the role of the side that was speaking")
-    of_channel: int = Field(description="its place in `channels`")
-    overlap_ms: int = Field(description="how long both speak; start_ms to end_ms")
+    of_channel: Whole = Field(description="its place in `channels`")
+    overlap_ms: Whole = Field(description="how long both speak; start_ms to end_ms")
 
 
 class Conversation(Record):
@@ -208,7 +218,7 @@ class Conversation(Record):
 class MatchedRange(Span):
     """Where a category applies."""
 
-    channel: int | None = Field(None, description="the place in `channels`; null: the whole call")
+    channel: Whole | None = Field(None, description="the place in `channels`; null: the whole call")
     role: str | None = None
 
 
@@ -231,18 +241,20 @@ class EmbeddingFile(Record):
 
     format: Literal["npy", "parquet"]
     uri: str = Field(description="s3://bucket/key, or a file's path")
-    rows: int
-    dimensions: int = Field(description="float32 values in a row: the model's features, averaged over the window")
+    rows: Whole
+    dimensions: Whole = Field(
+        description="float32 values in a row: the model's features, averaged over the window"
+    )
 
 
 class SpeakerSplit(Record):
     """How a mono call was split into two speakers, and how far that can be trusted."""
 
     method: str = Field(description="what did it, with its version")
-    confidence: float | None = Field(
+    confidence: Number | None = Field(
         description="0 (one voice, or a guess) to 1 (two clearly different voices); null without speech"
     )
-    uncertain_share: float | None = Field(
+    uncertain_share: Number | None = Field(
         description="share of the speech that could be either speaker's; null without speech"
     )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,20 +20,42 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 
 FILE_COLUMNS = 100_000  # more than any row has: `grep` is to find an id or a key in one piece
 # For lines that hold other people's words: a key or a message with brackets in it is no markup.
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
 
+# What a terminal takes for an order, and what turns text around. Tabs and line ends are what they seem.
+_ORDERS = dict.fromkeys(
+    [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)],
+    "\ufffd",
+)
+
+
+def shown(words: str) -> str:
+    """Other people's words as a terminal may have them: whoever names a call must not rule the screen it is on."""
+    return words if words.isprintable() else words.translate(_ORDERS)
+
+
+class Terminal(Console):
+    """A console on which the only orders are rich's own."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """See `Console`."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=shown(segment.text))
+
+
 def results() -> Console:
     """For what was asked for. A file or a pipe has no width: it gets whole lines."""
-    return Console() if sys.stdout.isatty() else Console(width=FILE_COLUMNS)
+    return Terminal() if sys.stdout.isatty() else Terminal(width=FILE_COLUMNS)
 
 
 def notes() -> Console:
     """For everything beside it; into a file or a pipe in whole lines, too."""
-    return Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=FILE_COLUMNS)
+    return Terminal(stderr=True) if sys.stderr.isatty() else Terminal(stderr=True, width=FILE_COLUMNS)
 
 
 def command() -> str:

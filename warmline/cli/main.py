@@ -18,6 +18,7 @@ from warmline.cli import (
     api_commands,
     bench,
     buckets,
+    consoles,
     dashboard,
     dead_letters,
     demo,
@@ -92,7 +93,7 @@ def main() -> None:
     try:
         app()
     except WarmlineError as error:
-        print(f"warmline: {error.message} [{error.code}]", file=sys.stderr)
+        print(f"warmline: {consoles.shown(error.message)} [{error.code}]", file=sys.stderr)
         sys.exit(1)
     except SettingsError as error:
         print(f"warmline: {error}", file=sys.stderr)

@@ -26,6 +26,9 @@ FLAGS: Final[dict[Flag, str]] = {
 }
 
 
+MAX_CHARACTERS = 2000  # rich takes the square of a word's length to fold it
+
+
 def facts_table(report: Report) -> Table:
     """The facts, a line each; a long one goes on below itself."""
     table = Table.grid(padding=(0, 2, 0, 0))
@@ -33,7 +36,7 @@ def facts_table(report: Report) -> Table:
     table.add_column(overflow="fold")
     before = None
     for name, value in _facts(report):
-        table.add_row(f"  {name if name != before else ''}", Text(value))
+        table.add_row(f"  {name if name != before else ''}", Text(value[:MAX_CHARACTERS]))
         before = name
     return table
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from warmline.calls.palette import CONFIDENT, letter_of, look_of
 from warmline.calls.report import ChannelReport, Report, ScoredWindow
-from warmline.cli.report_facts import clock, facts_table
+from warmline.cli.report_facts import MAX_CHARACTERS, clock, facts_table
 
 STRIP_CELLS = 48
 NARROW = 110  # columns; a narrower terminal gets a shorter strip and fewer columns
@@ -78,7 +78,8 @@ def calls_table(reports: Iterable[tuple[str, Report]], width: int) -> Renderable
             length = [] if narrow else [f"{duration:.1f} s" if first else ""]
             speech = [] if narrow else [f"{channel.speech_seconds:.1f} s"]
             line = strip(channel.windows, duration, cells)
-            table.add_row(Text(name if first else ""), *length, channel.role, *_verdict(channel), *speech, line)
+            role = Text(channel.role[:MAX_CHARACTERS])
+            table.add_row(Text(name if first else ""), *length, role, *_verdict(channel), *speech, line)
             for window in channel.windows:
                 labels.setdefault(window.top)
     parts: list[RenderableType] = [table, Text(), legend(sorted(labels))]
@@ -92,7 +93,7 @@ def _verdict(channel: ChannelReport) -> tuple[Text, str]:
     top = channel.summary.top
     if top is None:
         return Text("no speech", style="dim"), ""
-    return Text(top, style=look_of(top).colour), f"{channel.summary.scores[top]:.2f}"
+    return Text(top, style=look_of(top).colour), f"{channel.summary.scores.get(top, 0.0):.2f}"
 
 
 def print_report(console: Console, report: Report) -> None:
@@ -105,20 +106,17 @@ def print_report(console: Console, report: Report) -> None:
         table.add_column(heading)
     for channel in report.channels:
         for window in channel.windows:
-            ranked = sorted(window.scores.items(), key=lambda item: -item[1])[:3]
+            ranked = sorted(window.scores.items(), key=lambda item: -item[1])[:3] or [(window.top, 0.0)]
             table.add_row(
-                channel.role,
+                Text(channel.role[:MAX_CHARACTERS]),
                 clock(window.start_ms),
                 clock(window.end_ms),
                 Text(f"{ranked[0][0]} {ranked[0][1]:.2f}", style=look_of(ranked[0][0]).colour),
-                "  ".join(f"{label} {score:.2f}" for label, score in ranked[1:]),
+                Text("  ".join(f"{label} {score:.2f}" for label, score in ranked[1:])),
             )
     if table.row_count:
         console.print()
         console.print(table)
     model = report.provenance.model
-    console.print(
-        f"\n  {model.name} by {model.engine} ({model.precision} on {model.device}), "
-        f"{report.provenance.rtfx:.1f} x real time",
-        style="dim",
-    )
+    words = f"{model.name} by {model.engine} ({model.precision} on {model.device})"[:MAX_CHARACTERS]
+    console.print(Text(f"\n  {words}, {report.provenance.rtfx:.1f} x real time", style="dim"))

@@ -31,13 +31,20 @@ def day_of(text: str) -> DayOf:
     date in this metadata, as it is written there, whatever time zone its writer meant. None: there is none.
     """
     if text == "analysed_at":
-        return lambda report: report.provenance.analysed_at.astimezone(UTC).date()
+        return _analysed
     if text == "key":
         return lambda report: find_date(report.source.key or report.source.uri)
     name = text.removeprefix(METADATA)
     if text.startswith(METADATA) and name:
         return lambda report: find_date(report.metadata.get(name, ""))
     raise InvalidRequest(f"the date is analysed_at, key or metadata:NAME, not {text!r}")
+
+
+def _analysed(report: Report) -> date | None:
+    try:
+        return report.provenance.analysed_at.astimezone(UTC).date()
+    except OverflowError:  # the first or the last day that there is, in another time zone
+        return None
 
 
 def find_date(text: str) -> date | None:

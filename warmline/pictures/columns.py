@@ -37,7 +37,7 @@ class Run:
     @property
     def score(self) -> float:
         """The top label's."""
-        return self.scores[self.top]
+        return self.scores.get(self.top, 0.0)
 
 
 def runs(windows: Sequence[ScoredWindow], scale: TimeScale) -> list[Run]:

@@ -83,7 +83,7 @@ def draw_channel(
 
 def _verdict(channel: ChannelReport) -> str:
     summary = channel.summary
-    return "no speech" if summary.top is None else f"{summary.top} {summary.scores[summary.top]:.2f}"
+    return "no speech" if summary.top is None else f"{summary.top} {summary.scores.get(summary.top, 0.0):.2f}"
 
 
 def _draw_grid(parent: Element, scale: TimeScale, top: float, strip: int) -> None:

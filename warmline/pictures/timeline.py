@@ -170,7 +170,7 @@ class _Timeline:
             told.append(
                 f"{channel.role}: no speech."
                 if summary.top is None
-                else f"{channel.role}: mostly {summary.top} ({summary.scores[summary.top]:.2f}), "
+                else f"{channel.role}: mostly {summary.top} ({summary.scores.get(summary.top, 0.0):.2f}), "
                 f"speaks {length(channel.speech_seconds * 1000)}."
             )
         if report.conversation is not None and len(report.channels) > 1:

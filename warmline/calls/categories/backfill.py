@@ -135,7 +135,7 @@ def _carried(body: bytes) -> Categories | None:
             return None
         value, _ = _DECODER.raw_decode(text, found.end())
         return None if value is None else Categories.model_validate(value)
-    except ValueError:  # no UTF-8, no JSON, no categories: reading all of it will say so
+    except (ValueError, RecursionError):  # no UTF-8, no JSON, no categories: reading all of it will say so
         return None
 
 
