@@ -20,7 +20,7 @@ from tests.integration.conftest import NewSettings
 from tests.integration.worker_process import WorkerProcess, kill
 from tests.servers import is_over, wait_until
 from warmline.jobs import keys
-from warmline.jobs.queue import QUEUES, job_id_of_message
+from warmline.jobs.queue import QUEUES, UNACKED, job_id_of_message
 from warmline.jobs.records import JobStatus, Source
 from warmline.jobs.submission import submit_job
 
@@ -59,6 +59,7 @@ def test_sigterm_finishes_the_running_job_and_takes_no_other(
         worker.wait_warm()
         running = submit_job(worker.ledger, call)
         held = worker.hold(running.job.id)
+        assert raw.hlen(UNACKED) == 0  # the ledger knows of it
         # When it is told to end, and another job comes
         worker.signal(signal.SIGTERM)
         wait_until(lambda: not worker.ledger.workers()[0].warm, "nobody counts on it any more")
