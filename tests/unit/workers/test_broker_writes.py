@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -24,7 +25,7 @@ from warmline.jobs.ledger import Ledger
 from warmline.jobs.queue import QUEUES, TASK, UNACKED, job_id_of_message, make_celery
 from warmline.jobs.records import Job, JobState, Refusal, Source
 from warmline.jobs.submission import submit_job
-from workers.broker_writes import LedgerQoS, Pace
+from workers.broker_writes import LedgerQoS, make_event_pace
 
 QUEUE = QUEUES["live"]
 LIST = f"{keys.BROKER}{QUEUE}"
@@ -236,14 +237,14 @@ def test_events_are_told_together_after_a_moment(app: Any, raw: Any) -> None:
         listener.psubscribe(f"{keys.BROKER}/{database}.celeryev/*")
         hub = Hub()
         dispatcher = app.events.Dispatcher(connection, hostname="worker@here", buffer_group=["task"])
-        dispatcher.on_send_buffered = Pace(dispatcher, hub).on_event
+        consumer = SimpleNamespace(event_dispatcher=dispatcher, hub=hub)
+        step = make_event_pace()(consumer)
+        step.start(consumer)
         told: list[list[str]] = []
 
         def hears(count: int) -> bool:
             hub.run_once()
-            while (message := listener.get_message(timeout=0.01)) is not None:
-                told.append(kinds_of_events(message["data"]))
-            return len(told) == count
+            return collect(listener, told) == count
 
         # When a job begins and ends at once
         for kind in ("task-received", "task-started", "task-succeeded"):
@@ -255,11 +256,22 @@ def test_events_are_told_together_after_a_moment(app: Any, raw: Any) -> None:
         dispatcher.send("task-received", uuid="2")
         wait_until(lambda: hears(2), "one more is told")
         assert told[1] == ["task-received"]
-        # And a dispatcher that was closed meanwhile is left alone
+        # And so is what waits when the worker ends, whose loop turns no more
         dispatcher.send("task-started", uuid="2")
+        step.shutdown(consumer)
+        wait_until(lambda: collect(listener, told) == 3, "the last is told")
+        # And a dispatcher that is closed before its time does no harm
+        dispatcher.send("task-succeeded", uuid="2")
         dispatcher.close()
-        wait_until(lambda: hears(2) and not hub.timer._queue, "its time is over")
+        wait_until(lambda: hears(3) and not hub.timer._queue, "its time is over")
         hub.close()
+
+
+def collect(listener: Any, told: list[list[str]]) -> int:
+    """Adds what was heard since the last time; returns how much there is."""
+    while (message := listener.get_message(timeout=0.01)) is not None:
+        told.append(kinds_of_events(message["data"]))
+    return len(told)
 
 
 def kinds_of_events(text: str) -> list[str]:
