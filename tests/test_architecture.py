@@ -59,7 +59,8 @@ def test_packages_hold_a_docstring_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["api.app", "pollers.app", "warmline.__main__", "warmline.cli.main", "warmline.jobs.queue", "config.settings"]
+    "module",
+    ["api.app", "pollers.app", "warmline.__main__", "warmline.cli.main", "warmline.jobs.queue", "config.settings"],
 )
 def test_what_only_workers_need_is_not_loaded_by(module: str) -> None:
     # Given a fresh interpreter, when the module is imported, then nothing heavy came with it
