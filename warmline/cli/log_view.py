@@ -14,9 +14,7 @@ import click
 from warmline.local.log_entries import LogEntry
 from warmline.local.parts import ORDER
 
-SHORT_ID: Final = (
-    8  # hex digits of an id: enough to tell a screen's lone jobs and batches apart
-)
+SHORT_ID: Final = 8  # hex digits of an id: enough to tell a screen's lone jobs and batches apart
 _PART_WIDTH: Final = max(map(len, ORDER))
 _LEVEL_WIDTH: Final = len("critical")
 
