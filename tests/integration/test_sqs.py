@@ -223,9 +223,9 @@ def test_a_poller_that_is_killed_loses_no_job_and_doubles_none(aws: AwsServer, t
         patient = settings.sqs.model_copy(update={"visibility_seconds": 60})  # it takes none of them twice
         with running_sqs(tmp_path, settings.model_copy(update={"sqs": patient})) as poller:
             wait_until(lambda: aws.left(queue) == 0, "the messages came back")
-            # It says so after it has deleted them
-            wait_until(lambda: taken_by(poller).total() >= 8, "it says what became of them")
-            assert taken_by(poller) == {"known": 4, "entered": 4}
+            # It says so after it has deleted them. A queue may deliver a message twice: then it is known once more
+            wait_until(lambda: taken_by(poller) >= Counter(known=4, entered=4), "it says what became of them")
+            assert (taken_by(poller)["entered"], set(taken_by(poller))) == (4, {"known", "entered"})
         assert [key for _, key in uploaded(settings.redis)] == [f"{n}.wav" for n in range(8)]
 
 
