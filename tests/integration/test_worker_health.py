@@ -137,11 +137,12 @@ def watcher(
 
 def test_a_worker_that_loads_and_is_killed(settings: Settings, watcher: Watcher, tmp_path: Path) -> None:
     with WorkerProcess(settings, tmp_path / "first.log") as first:
-        first.hold_new_child()
+        held = first.hold_new_child()
         watcher.wait("it loads", status="unhealthy", loading=1)
         wait_until(lambda: probe(first, "/live") == 200, "it answers", seconds=REPORTED_SECONDS)
         assert probe(first, "/ready") == 503
         first.signal(signal.SIGKILL)
+        held.kill()  # it cannot see that its parent is gone
         watcher.wait("it is dead", status="unhealthy", loading=0, missing=1)
 
 
